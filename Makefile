@@ -1,0 +1,30 @@
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: run test test-sdk lint
+
+run: .venv/run
+	@$(BIN)/python app.py
+
+test: .venv/test
+	@$(BIN)/python -m pytest
+
+test-sdk: .venv-sdk/done
+	@.venv-sdk/bin/python -m pytest tests/sdk
+
+lint: .venv/test
+	@$(BIN)/flake8 .
+
+.venv/run: requirements.txt constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -r requirements.txt
+	@touch $@
+
+.venv/test: .venv/run requirements-test.txt
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -r requirements-test.txt
+	@touch $@
+
+.venv-sdk/done: requirements-sdk-test.txt
+	@test -x .venv-sdk/bin/python || $(PYTHON) -m venv .venv-sdk
+	@.venv-sdk/bin/pip install -q --disable-pip-version-check -r requirements-sdk-test.txt
+	@touch $@

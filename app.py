@@ -1,0 +1,92 @@
+"""The process: settings from the environment and .env, the service made of them, and `make run`.
+
+`gunicorn app:app` serves it. `python app.py` is the development start: it also starts the bundled
+simulator when there is no Cursor key, and says so.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from cursor2api.config import Config, ConfigError
+from cursor2api.models import Models
+from cursor2api.upstream.cloud import Cloud
+from cursor2api.upstream.http import Limits
+from cursor2api.upstream.uistream import UiStream
+from cursor2api.views import App, Service
+
+HERE = Path(__file__).resolve().parent
+
+
+def read_config() -> Config:
+    """Settings from the environment, which goes before .env. Ends the process if one is wrong."""
+    values = {**dotenv_values(HERE / ".env"), **os.environ}
+    try:
+        return Config.read({name: value for name, value in values.items() if value is not None})
+    except ConfigError as error:
+        sys.exit(f"cursor2api: {error}")
+
+
+def create_app(config: Config) -> App:
+    """The service as a WSGI callable."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("cursor2api").setLevel(logging.DEBUG if config.debug else logging.INFO)
+    limits = Limits(config.connect_timeout, config.create_timeout, config.timeout, config.retry_s)
+    upstream = None
+    if config.upstream_in_use == "uistream":
+        upstream = UiStream(config.uistream_url, dict(config.uistream_headers), limits)
+    elif config.upstream_in_use:
+        upstream = Cloud(config.cursor_base_url, config.cursor_api_key, limits,
+                         name=config.upstream_in_use)
+    models = Models(upstream.models, config.models, config.model_aliases) if upstream else None
+    return App(Service(config, upstream, models, (HERE / "static" / "index.html").read_text("utf-8")))
+
+
+def main() -> int:
+    """The development start: gunicorn, and the simulator beside it if there is no upstream."""
+    config = read_config()
+    environ = dict(os.environ)
+    simulator = None
+    if config.upstream_in_use is None:
+        simulator = subprocess.Popen(
+            [sys.executable, "-m", "cursor2api.simulator", "--port", "0", "--until-eof"], cwd=HERE,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        environ |= {"UPSTREAM": "simulator", "CURSOR_API_KEY": "simulator",
+                    "CURSOR_BASE_URL": simulator.stdout.readline().strip()}
+        config = Config.read(environ)
+    base = f"http://127.0.0.1:{config.port}"
+    key = config.api_key[0]
+    masked = key if key == "0000" else f"{key[:2]}...{key[-2:]}" if len(key) > 8 else "..."
+    print(f"""
+  Base URL   {base}/v1
+  API key    {masked}
+  Upstream   {config.upstream_in_use}{
+    ": no CURSOR_API_KEY is set, so a simulator answers, with made-up text" if simulator else ""}
+
+  curl {base}/v1/chat/completions -H "Authorization: Bearer {masked}" \\
+    -H "Content-Type: application/json" -d '{{"model": "{
+    config.models[0] if config.models else "claude-sonnet-4-5-20250929" if simulator else "MODEL"
+    }", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+""", flush=True)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{config.port}", "app:app"], cwd=HERE,
+        env=environ, start_new_session=True)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: server.terminate())
+    try:
+        return server.wait()
+    finally:
+        if simulator:
+            simulator.terminate()
+            simulator.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+else:
+    app = create_app(read_config())

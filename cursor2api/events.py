@@ -1,0 +1,71 @@
+"""Everything that an upstream can say, as frozen values. The whole service is functions over these.
+
+A stream of events holds any number of Text, Reasoning, ToolCall and Waiting, at most one Usage, and
+ends with exactly one Finish; a failure is an exception, never an event.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The next piece of the reply."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """The next piece of the model's thinking, which is no part of the reply."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A piece of a tool call: the first of an `index` carries `id` and `name`, later ones have None.
+
+    The `arguments` of one index, joined, are JSON text; until the last piece a prefix of it.
+    """
+
+    index: int
+    id: str | None
+    name: str | None
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nothing more is at hand: send on what you have. Repeats at least every second of silence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of the whole reply; `source` says whose count it is: "upstream" or "estimate"."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+    source: str = "upstream"
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """The reply breaks the chat's terms; `complaint` is what to tell the model so that it mends it.
+
+    `error` is what the caller gets if it does not; without one the reply goes on as text.
+    """
+
+    complaint: str
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The end; `reason` is stop, length, tool_calls or content_filter."""
+
+    reason: str
+
+
+Event = Text | Reasoning | ToolCall | Waiting | Usage | Unfit | Finish

@@ -1,0 +1,434 @@
+"""JSON as models write it, piece by piece, into JSON as parsers want it.
+
+All that a Reader has given back is at any moment a prefix of one valid JSON text. It depends on the
+text alone, never on where that was cut, and each character costs the same however much came before.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+
+DEPTH = 200  # of nested objects and arrays
+TOKEN = 400  # characters of a number or a literal; Python refuses to convert more than 4300 digits
+AHEAD = 256  # characters behind a quote that are looked at to see whether it closes its string
+
+_SPACE = re.compile(r"\s*")
+_TOKEN = re.compile(r"[-+.0-9A-Za-z_]*")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+_LITERALS = {"true": "true", "false": "false", "null": "null",
+             "True": "true", "False": "false", "None": "null"}
+_HEX = re.compile(r"\\u([0-9A-Fa-f]{0,4})")
+_LOW = re.compile(r"\\u[dD][c-fC-F][0-9A-Fa-f]{2}")
+_LOW_BEGUN = re.compile(r"(?:\\(?:u(?:[dD](?:[c-fC-F][0-9A-Fa-f]?)?)?)?)?")
+
+# A delimiter, what may close it, and a run of characters that need no thought ("<" may begin a mark).
+_QUOTES = {quote: (closing, re.compile(rf'[^{closing}"\\<\x00-\x1f]+')) for quote, closing in
+           {'"': '"', "'": "'", "“": "“”", "”": "“”", "‘": "‘’", "’": "‘’"}.items()}
+
+# What must stand behind a closing quote, by the place of the string, and what may yet become that.
+_W = r"[^\S\n]*(?:\n[\s>]*)?"
+_KEY_BEGUN = "|".join(rf"[{q}][^{q}\\\n]*(?:\\.[^{q}\\\n]*)*" for q in ('"', "'", "“”", "‘’"))
+_KEY = "|".join(rf"[{q}][^{q}\\\n]*(?:\\.[^{q}\\\n]*)*[{q}]" for q in ('"', "'", "“”", "‘’"))
+_GAP = re.compile(_W + f"(?:,{_W})?")
+_ENDS = {
+    "key": (re.compile(_W + ":"), re.compile(_W)),
+    "}": (re.compile(_W + rf"(?:\}}|,{_W}(?:\}}|(?:{_KEY}){_W}:))"),
+          re.compile(_W + rf"(?:,{_W}(?:(?:{_KEY_BEGUN})\\?|(?:{_KEY}){_W})?)?")),
+    "]": (re.compile(_W + rf"(?:\]|,{_W}[\]\[{{\"'“”‘’\-0-9tfnTFN])"), _GAP),
+}
+
+
+class _Stop(Exception):
+    """The text cannot go on as JSON; without a reason it has merely ended."""
+
+
+class Held:
+    """Text kept back, put together from pieces of any size in about the memory of the text."""
+
+    __slots__ = ("_pieces", "_runs")
+
+    def __init__(self):
+        self._runs: list[str] = []
+        self._pieces: list[str] = []
+
+    def put(self, piece: str) -> None:
+        self._pieces.append(piece)
+        if len(self._pieces) == 512:
+            self._runs.append("".join(self._pieces))
+            self._pieces.clear()
+
+    def text(self) -> str:
+        return "".join((*self._runs, *self._pieces))
+
+
+class _Frame:
+    """An open object or array: `keys` of an object, and whether a member may begin now."""
+
+    __slots__ = ("closer", "comma", "keys", "ready", "shape")
+
+    def __init__(self, closer, shape):
+        self.closer, self.shape, self.keys, self.comma, self.ready = closer, shape, set(), "", True
+
+
+class Reader:
+    """Reads one JSON value; `schema` guides lossless coercions of its scalars, at any depth.
+
+    Repaired: raw control characters, trailing commas, other quotes, Python literals, `>` at line
+    starts, bad escapes, and inner quotes that were not escaped (`repaired` is then True). Outside
+    strings, `end` (a mark that begins with "<") ends the text: `ended` is then True.
+    """
+
+    def __init__(self, schema: dict | bool | None = None, end: str = ""):
+        self.over = False  # nothing more is read: done, ended or bad
+        self.done = False
+        self.ended = False
+        self.repaired = False
+        self.bad: str | None = None
+        self.rest = ""
+        self._end = end
+        self._text, self._at, self._eof = "", 0, False
+        self._out: list[str] = []
+        self._stack: list[_Frame] = []
+        self._closers = ""
+        self._run = self._read(_Shape([schema], schema))
+
+    def feed(self, text: str) -> str:
+        """The next piece of normalised JSON; text behind the value's end is added to `rest`."""
+        if self.over:
+            self.rest += text
+            return ""
+        self._text, self._at = self._text[self._at:] + text, 0
+        try:
+            next(self._run)
+        except (_Stop, StopIteration) as stop:
+            self.over = True
+            self.bad = stop.args[0] if isinstance(stop, _Stop) and stop.args else None
+            if self.done or self.ended or self.bad:
+                self.rest = self._text[self._at:]
+            self._text = ""
+        out = "".join(self._out)
+        self._out.clear()
+        return out
+
+    def close(self, force: bool = False) -> str:
+        """The text has ended: what completes the value; with `force` missing closers are added,
+        unless the text ended inside a string, behind a key or where a value was due."""
+        out = ""
+        if not self.over and (force or not self._stack):
+            self._eof = True
+            out = self.feed("")
+        if force and self._closers:
+            out, self._closers, self.done = out + self._closers, "", True
+        return out
+
+    # The parser below is one generator: it yields when it needs more text than there is.
+
+    def _read(self, shape) -> Iterator[None]:
+        yield from self._value(shape)
+        while self._stack:
+            frame = self._stack[-1]
+            ch = yield from self._next()
+            if not ch:
+                self._closers = "".join(frame.closer for frame in reversed(self._stack))
+                return
+            if ch == frame.closer:
+                self._stack.pop()
+                self._out.append(ch)
+                self._at += 1
+            elif not frame.ready:
+                if ch != ",":
+                    raise _Stop(f"expected , or {frame.closer}, got {ch!r}")
+                self._at += 1
+                frame.comma, frame.ready = ",", True
+            else:
+                yield from self._member(frame, ch)
+        self.done = True
+
+    def _member(self, frame, ch):
+        key = None
+        prefix = frame.comma
+        if frame.closer == "}":
+            if ch not in _QUOTES:
+                raise _Stop(f"expected a key in quotes, got {ch!r}")
+            literal = Held()
+            yield from self._string(literal.put, "key")
+            key = json.loads(literal.text())
+            ch = yield from self._next()
+            if ch != ":":
+                raise _Stop(*[f"expected :, got {ch!r}"] if ch else [])
+            if key in frame.keys:
+                raise _Stop(f"duplicate key {key[:80]!r}")
+            self._at += 1
+            frame.keys.add(key)
+            prefix += literal.text() + ":"
+        elif ch == ",":
+            raise _Stop("expected a value, got ','")
+        self._out.append(prefix)
+        frame.ready = False
+        yield from self._value(frame.shape.below(key))
+
+    def _value(self, shape):
+        ch = yield from self._next()
+        if not ch:
+            raise _Stop
+        if ch == "{" or ch == "[":
+            if len(self._stack) == DEPTH:
+                raise _Stop(f"nested deeper than {DEPTH} levels")
+            self._stack.append(_Frame("}" if ch == "{" else "]", shape))
+            self._out.append(ch)
+            self._at += 1
+        elif ch in _QUOTES:
+            place = self._stack[-1].closer if self._stack else ""
+            if shape.allows("string"):
+                yield from self._string(self._out.append, place)
+            else:
+                literal = Held()
+                yield from self._string(literal.put, place)
+                self._out.append(_unquoted(literal.text(), shape))
+        else:
+            self._out.append(_coerced((yield from self._scalar()), shape))
+
+    def _scalar(self):
+        while True:
+            token = _TOKEN.match(self._text, self._at).group()
+            if len(token) > TOKEN:
+                raise _Stop(f"a number or word of more than {TOKEN} characters")
+            if self._at + len(token) < len(self._text) or self._eof:
+                break
+            yield
+        literal = _LITERALS.get(token) or (_NUMBER.fullmatch(token) and token)
+        if not literal:
+            raise _Stop(f"expected a value, got {token[:80] or self._text[self._at:][:1]!r}")
+        self._at += len(token)
+        return literal
+
+    def _next(self):
+        """The next significant character, still unread; "" at the end of the text."""
+        fresh = False  # on a new line, where `>` quotes and means nothing
+        while True:
+            space = _SPACE.match(self._text, self._at)
+            self._at = space.end()
+            fresh = fresh or "\n" in space.group()
+            if self._at == len(self._text):
+                if self._eof:
+                    return ""
+                yield
+            elif fresh and self._text[self._at] == ">":
+                self._at += 1
+            else:
+                break
+        if (yield from self._marked()):
+            self.ended = True
+            return ""
+        return self._text[self._at]
+
+    def _marked(self):
+        """Whether the end mark stands here."""
+        while self._end:
+            here = self._text[self._at:self._at + len(self._end)]
+            if here == self._end:
+                return True
+            if self._eof or not self._end.startswith(here):
+                break
+            yield
+        return False
+
+    def _string(self, put, place):
+        """Put a string's JSON literal piece by piece."""
+        closing, plain = _QUOTES[self._text[self._at]]
+        self._at += 1
+        put('"')
+        mended = False
+        while True:
+            run = plain.match(self._text, self._at)
+            if run:
+                put(run.group())
+                self._at = run.end()
+            if self._at == len(self._text):
+                if self._eof:
+                    raise _Stop
+                yield
+                continue
+            ch = self._text[self._at]
+            if ch == "\\":
+                yield from self._escape(put)
+                continue
+            # A mark in a string is text; in one that we had to mend, the mending went astray.
+            if ch == "<" and mended and (yield from self._marked()):
+                raise _Stop("a string has quotes that are not escaped")
+            self._at += 1
+            if ch in closing:
+                if (yield from self._closes(place)):
+                    put('"')
+                    return
+                self.repaired = mended = True
+            put('\\"' if ch == '"' else ch if ch >= " " else json.dumps(ch)[1:-1])
+
+    def _closes(self, place):
+        """Whether the quote just read ends its string, by what stands behind it."""
+        if not place:
+            return True
+        yes, perhaps = _ENDS[place]
+        while True:
+            ahead = self._text[self._at:self._at + AHEAD]
+            if yes.match(ahead):
+                return True
+            mark = ahead[_GAP.match(ahead).end():][:len(self._end)]
+            if mark and mark == self._end:
+                return True
+            if not (perhaps.fullmatch(ahead) or mark and self._end.startswith(mark)):
+                return False
+            if self._eof or len(ahead) == AHEAD:
+                return True
+            yield
+
+    def _escape(self, put):
+        """Put the escape that begins here; a bad one is a backslash that was not escaped."""
+        while len(self._text) < self._at + 2:
+            if self._eof:
+                raise _Stop
+            yield
+        ch = self._text[self._at + 1]
+        if ch != "u":
+            known = ch in '"\\/bfnrt'
+            self._at += 2 if known or ch in "'“”‘’" else 1
+            put("\\" + ch if known else ch if ch in "'“”‘’" else "\\\\")
+            return
+        while True:
+            digits = _HEX.match(self._text, self._at)
+            if len(digits[1]) == 4 or digits.end() < len(self._text):
+                break
+            if self._eof:
+                raise _Stop
+            yield
+        if len(digits[1]) < 4:
+            self._at += 1
+            put("\\\\")
+            return
+        self._at = digits.end()
+        code = int(digits[1], 16)
+        if 0xD800 <= code < 0xDC00:
+            while _LOW_BEGUN.fullmatch(self._text, self._at) and not self._eof:
+                yield
+            low = _LOW.match(self._text, self._at)
+            self._at = low.end() if low else self._at
+            put(digits[0] + low[0] if low else "\\ufffd")
+        else:
+            put("\\ufffd" if 0xDC00 <= code < 0xE000 else digits[0])
+
+
+def _coerced(literal, shape):
+    """A number, boolean or null, as the shape wants it if that loses nothing."""
+    number = _NUMBER.fullmatch(literal)
+    kind = ("integer" if not (number[1] or number[2]) else "number") if number else (
+        "null" if literal == "null" else "boolean")
+    if shape.allows(kind):
+        return literal
+    if kind == "number" and shape.allows("integer") and not number[2] and not number[1].strip(".0"):
+        return literal[:number.start(1)]
+    return f'"{literal}"' if kind != "null" and shape.allows("string") else literal
+
+
+def _unquoted(literal, shape):
+    """A string where none may be: the value that its text spells, if that may be there."""
+    text = json.loads(literal)
+    try:
+        kind = _kind(json.loads(text, parse_constant=int))  # which refuses NaN
+    except (ValueError, RecursionError):
+        return literal
+    if not shape.allows("integer" if kind == "number" else kind) or text != text.strip():
+        return literal
+    reader = Reader()
+    reader._run = reader._read(shape)
+    value = reader.feed(text) + reader.close()
+    return value if reader.done and not reader.rest else literal
+
+
+def _kind(value):
+    return {bool: "boolean", int: "integer", float: "number", str: "string", list: "array",
+            dict: "object"}.get(type(value), "null")
+
+
+class _Shape:
+    """What a schema says of one value: the JSON types it may have (None: any) and what is below."""
+
+    def __init__(self, schemas, root):
+        self._root = root
+        left = [500]  # a schema may refer to itself
+        self._plain = [plain for schema in schemas for plain in _plain(schema, root, left)]
+        self._below = {}
+        types = [_types(plain) for plain in self._plain]
+        self._types = None if None in types else set().union(*types)
+
+    def allows(self, kind: str) -> bool:
+        types = self._types
+        return types is None or kind in types or kind == "integer" and "number" in types
+
+    def below(self, key: str | None) -> "_Shape":
+        """The shape of the member `key`; None: of an array's items."""
+        if self._plain == [{}]:
+            return self
+        if key is not None and not any(key in _dict(p, "properties") for p in self._plain):
+            key = ""
+        if key not in self._below:
+            word = "array" if key is None else "object"
+            found = [p for p in self._plain if word in (_types(p) or {word})]
+            self._below[key] = _Shape([_sub(p, key) for p in found] or [None], self._root)
+        return self._below[key]
+
+
+def _sub(plain, key):
+    if key is None:
+        return plain.get("items") if "prefixItems" not in plain else None
+    properties = _dict(plain, "properties")
+    if key in properties or "patternProperties" in plain:
+        return properties.get(key)
+    return plain.get("additionalProperties")
+
+
+def _dict(schema, word):
+    found = schema.get(word)
+    return found if isinstance(found, dict) else {}
+
+
+def _types(plain):
+    types = plain.get("type")
+    if types is None:
+        values = plain["enum"] if isinstance(plain.get("enum"), list) else (
+            [plain["const"]] if "const" in plain else None)
+        types = values and [_kind(value) for value in values]
+    if isinstance(types, str):
+        types = [types]
+    if not types or not all(isinstance(name, str) for name in types):
+        return None
+    return {*types, "null"} if plain.get("nullable") is True else {*types}
+
+
+def _plain(schema, root, left, deep=16):
+    """The schemas, free of references and unions, of which one must hold."""
+    left[0] -= 1
+    if not isinstance(schema, dict) or left[0] < 0 or not deep:
+        return [{}]
+    found = [{word: value for word, value in schema.items()
+              if word not in ("$ref", "allOf", "anyOf", "oneOf")}]
+    groups = [[_target(root, schema["$ref"])]] if "$ref" in schema else []
+    unions = {word: schema.get(word) for word in ("allOf", "anyOf", "oneOf")}
+    unions = {word: each for word, each in unions.items() if each and isinstance(each, list)}
+    groups += [[each] for each in unions.pop("allOf", ())] + [*unions.values()]
+    for group in groups:
+        plains = [plain for each in group for plain in _plain(each, root, left, deep - 1)]
+        if len(plains) * len(found) > 64:
+            return [{}]
+        found = [{**a, **b, "properties": {**_dict(a, "properties"), **_dict(b, "properties")}}
+                 for a in found for b in plains]
+    return found
+
+
+def _target(root, ref):
+    """What a local reference ("#/$defs/x") points at."""
+    if not isinstance(ref, str) or not ref.startswith("#"):
+        return None
+    for name in ref[1:].split("/")[1:]:
+        name = name.replace("~1", "/").replace("~0", "~")
+        root = root.get(name) if isinstance(root, dict) else None
+    return root

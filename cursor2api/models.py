@@ -1,0 +1,152 @@
+"""The models: what the upstream offers, under every name by which a caller may ask for it.
+
+The list is cached; one thread at a time fetches it, and a stale one is served when that fails.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .errors import ApiError, BadRequest
+
+log = logging.getLogger("cursor2api")
+
+FRESH_S = 600
+RETRY_S = 10
+THINKING = "-thinking"
+EFFORTS = ("reasoning_effort", "reasoning", "effort")  # ids that Cursor's models give the parameter
+
+# Cursor's list states no limits. These are the smallest that its chat models share, but for the
+# context window, which some models name in their `context` parameter.
+MAX_TOKENS = 64_000
+CONTEXT_WINDOW = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One base model; `variants` are the parameter sets that exist, the default one first."""
+
+    id: str
+    aliases: tuple[str, ...] = ()
+    parameters: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    variants: tuple[dict[str, str], ...] = ()
+
+    @property
+    def context_window(self) -> int:
+        text = (self.variants[0].get("context", "") if self.variants else "").lower()
+        scale = {"k": 1_000, "m": 1_000_000}.get(text[-1:])
+        return int(text[:-1]) * scale if scale and text[:-1].isdigit() else CONTEXT_WINDOW
+
+    def variant(self, wanted: dict[str, str]) -> dict[str, str] | None:
+        """The parameter set that has `wanted` and is else nearest to the default; None if none has."""
+        default = self.variants[0] if self.variants else {}
+        fits = [variant for variant in self.variants if wanted.items() <= variant.items()]
+        if fits:
+            return max(fits, key=lambda variant: len(variant.items() & default.items()))
+        if not self.variants and all(value in self.parameters.get(id, ())
+                                     for id, value in wanted.items()):
+            return wanted
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a caller's model name comes to. `think` asks for thinking by instruction."""
+
+    model: Model
+    params: tuple[tuple[str, str], ...]
+    think: bool
+    effort_used: bool
+
+
+class Models:
+    """The list, and the way from a name to a model."""
+
+    def __init__(self, fetch: Callable[[], list[dict] | None], fixed: tuple[str, ...],
+                 aliases: tuple[tuple[str, str], ...]):
+        self._fetch, self._fixed, self._aliases = fetch, fixed, dict(aliases)
+        self._lock = threading.Lock()
+        self._models: dict[str, Model] = {}
+        self._error: ApiError | None = None
+        self._next = 0.0
+        self.created = int(time.time())
+
+    def all(self) -> list[Model]:
+        """The base models. Raises the upstream's ApiError while there has never been a list."""
+        models = self._refreshed()
+        if self._fixed:
+            return [models.get(id) or Model(id) for id in self._fixed]
+        if not models and self._error:
+            raise self._error
+        return list(models.values())
+
+    def choose(self, name: str, effort: str | None = None) -> Choice:
+        """The model for a caller's name. Raises BadRequest model_not_found."""
+        asked = self._aliases.get(name, name)
+        known = {model.id: model for model in self.all()}
+        names = {alias: model for model in known.values() for alias in model.aliases} | known
+        for id in dict.fromkeys((asked, asked.rpartition("/")[2])):
+            model, think = names.get(id), False
+            if model is None and id.endswith(THINKING):
+                base = id.removesuffix(THINKING)
+                base = self._aliases.get(base, base)
+                model, think = names.get(base), True
+            if model is not None:
+                return _choice(model, think, effort)
+        raise BadRequest(f"Invalid model: {name}", code="model_not_found", param="model")
+
+    def _refreshed(self) -> dict[str, Model]:
+        if time.monotonic() < self._next:
+            return self._models
+        # Whoever has a list does not wait for a newer one.
+        if not self._lock.acquire(blocking=not (self._models or self._fixed)):
+            return self._models
+        try:
+            if time.monotonic() >= self._next:
+                try:
+                    self._models = {model.id: model for model in map(_model, self._fetch() or [])
+                                    if model}
+                    self._error, wait = None, FRESH_S
+                except ApiError as error:
+                    self._error, wait = error, RETRY_S
+                    log.warning("the model list could not be fetched: %s", error.code)
+                self._next = time.monotonic() + wait
+            return self._models
+        finally:
+            self._lock.release()
+
+
+def _choice(model: Model, think: bool, effort: str | None) -> Choice:
+    wanted = {"thinking": "true"} if think and "true" in model.parameters.get("thinking", ()) else {}
+    if model.variant(wanted) is None:
+        wanted = {}
+    effort_used = False
+    for id in EFFORTS if effort else ():
+        if model.variant(wanted | {id: effort}) is not None:
+            wanted, effort_used = wanted | {id: effort}, True
+            break
+    params = tuple(model.variant(wanted).items()) if wanted else ()
+    return Choice(model, params, think and "thinking" not in wanted, effort_used)
+
+
+def _model(item: dict) -> Model | None:
+    """A model of Cursor's list, read liberally: the API is a beta and its forms have changed."""
+    if not isinstance(item, dict) or not isinstance(item.get("id"), str) or not item["id"]:
+        return None
+    parameters = {
+        parameter["id"]: tuple(value["value"] for value in _dicts(parameter.get("values"))
+                               if isinstance(value.get("value"), str))
+        for parameter in _dicts(item.get("parameters")) if isinstance(parameter.get("id"), str)}
+    variants = sorted(_dicts(item.get("variants")), key=lambda variant: not variant.get("isDefault"))
+    return Model(item["id"],
+                 tuple(alias for alias in item.get("aliases") or () if isinstance(alias, str)),
+                 parameters,
+                 tuple({param["id"]: param["value"] for param in _dicts(variant.get("params"))
+                        if isinstance(param.get("id"), str) and isinstance(param.get("value"), str)}
+                       for variant in variants))
+
+
+def _dicts(value) -> list[dict]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -1,0 +1,130 @@
+"""From what an upstream says to what the caller gets: the transforms that a chat asks for, in order,
+one repair turn for a reply that breaks the chat's terms, and several replies side by side.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from .chat import Chat
+from .events import Event, Text, ToolCall, Unfit, Waiting
+from .prompt import Plan, repair
+from .transforms import (count_usage, hide_thinking, limit_tokens, require_text, split_thinking,
+                         stop_at)
+
+TICK = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the operator's settings add to a chat's own terms.
+
+    `hold`: nothing leaves before the end, so that a repair is always possible; a body is such.
+    """
+
+    hold: bool
+    expose_thinking: bool = False
+    insist_on_call: bool = False  # asks for a call once more, and never fails for want of one
+
+
+def reply(stream, chat: Chat, plan: Plan, terms: Terms,
+          new_id: Callable[[], str]) -> Iterator[Event]:
+    """The events that leave for one choice. Raises ApiError, also for a reply that stays unfit."""
+    return count_usage(_repaired(stream, chat, plan, terms, new_id), plan.prompt_tokens)
+
+
+def _repaired(stream, chat: Chat, plan: Plan, terms: Terms,
+              new_id: Callable[[], str]) -> Iterator[Event]:
+    for last in (False, True):
+        said: list[str] = []
+        kept: list[Event] = []
+        left = False
+        for event in _transformed(_recorded(stream, said), chat, plan, terms, new_id):
+            kind = type(event)
+            if kind is Unfit:
+                if not last and not left:
+                    break
+                if event.error:
+                    raise event.error
+            elif terms.hold and kind is not Waiting:
+                kept.append(event)
+            else:
+                left = left or kind is Text or kind is ToolCall
+                yield event
+        else:
+            yield from kept
+            return
+        stream.follow_up(repair(plan, event.complaint), "".join(said))
+
+
+def _transformed(events: Iterable[Event], chat: Chat, plan: Plan, terms: Terms,
+                 new_id: Callable[[], str]) -> Iterator[Event]:
+    """The order matters: thinking is neither text nor call, a call's arguments know no stop."""
+    events = split_thinking(events)
+    if not terms.expose_thinking:
+        events = hide_thinking(events)
+    if chat.stop:
+        events = stop_at(events, chat.stop)
+    if chat.max_tokens:
+        events = limit_tokens(events, chat.max_tokens)
+    return require_text(events)
+
+
+def _recorded(events: Iterable[Event], said: list[str]) -> Iterator[Event]:
+    for event in events:
+        if type(event) is Text:
+            said.append(event.text)
+        yield event
+
+
+def side_by_side(replies: Sequence[Iterator[Event]],
+                 close: Callable[[int], None]) -> Iterator[tuple[int, Event]]:
+    """The events of several replies as (index, event), as they come; each runs in its own thread.
+
+    A thread ends its own reply by `close(index)`, since a generator can be closed by nobody else.
+    """
+    if len(replies) == 1:
+        yield from ((0, event) for event in replies[0])
+        return
+    events: queue.Queue = queue.Queue(64)
+    stopped = threading.Event()
+
+    def put(item) -> bool:
+        while not stopped.is_set():
+            try:
+                events.put(item, timeout=TICK)
+                return True
+            except queue.Full:
+                pass
+        return False
+
+    def run(index: int) -> None:
+        try:
+            for event in replies[index]:
+                if not put((index, event)):
+                    return
+            put((index, None))
+        except Exception as error:  # raised again in the request's own thread
+            put((index, error))
+        finally:
+            close(index)
+
+    for index in range(len(replies)):
+        threading.Thread(target=run, args=(index,), name="choice", daemon=True).start()
+    running = len(replies)
+    try:
+        while running:
+            try:
+                index, event = events.get(timeout=TICK)
+            except queue.Empty:
+                yield 0, Waiting()
+                continue
+            if isinstance(event, Exception):
+                raise event
+            if event is None:
+                running -= 1
+            else:
+                yield index, event
+    finally:
+        stopped.set()

@@ -1,0 +1,476 @@
+"""Tool calls that a model writes as text, into ToolCall events; all other text stays text.
+
+A call stands between two marks of this request as `{"name": ..., "arguments": {...}}`. Its arguments
+stream out as they come, always a prefix of valid JSON whose last brace leaves only after the check
+against the tool's schema. What leaves depends on the text, never on where it was cut.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+
+from jsonschema import Draft202012Validator, SchemaError, validators
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from .errors import UpstreamError
+from .events import Event, Finish, Text, ToolCall, Unfit
+from .jsonstream import Held, Reader
+
+CAP = 8 << 20  # characters of one call; a longer one counts as cut
+HEAD = 1024  # characters in which a call must show its name and arguments to be streamed
+SLICE = 4096  # characters taken up at a time, so that cutting off their beginning stays cheap
+
+NAMES = ("name", "tool", "tool_name", "function")
+ARGUMENTS = ("arguments", "parameters", "args", "input", "params")
+_KEYS = {*NAMES, *ARGUMENTS, "tool_calls", "id", "type"}
+
+# How a call begins, in normalised JSON, when nothing but its arguments is still to come.
+_BEGUN = re.compile(r'\{(?:"id":(?P<id>"(?:[^"\\]|\\.)*"),)?(?:"type":"function",)?'
+                    rf'"(?:{"|".join(NAMES)})":(?P<name>"(?:[^"\\]|\\.)*"),'
+                    rf'"(?:{"|".join(ARGUMENTS)})":\{{')
+_HOPE = re.compile(rf'\[?(?:\Z|\{{(?:\Z|"(?:{"|".join(_KEYS)})":))')
+
+# Tokens of chat templates that leak: <｜tool▁calls▁begin｜>, <|tool_call|>, also with spaces.
+_LEAK = re.compile(r"< ?[|｜] ?/?tool[▁_ a-z]{0,24}[|｜] ?>")
+_LEAK_BEGUN = re.compile(r"< ?(?:[|｜] ?/?(?:t|to|too|tool[▁_ a-z]{0,24}(?:[|｜] ?)?)?)?")
+
+# What may stand around a call's JSON, inside its marks and in a reply without marks.
+_LEAD = re.compile(r"[\s>*+\-•]+|```[a-z_]{0,12}")
+_TAIL = re.compile(r"[\s}\]`,;]+")
+_WRAP = re.compile(r"[\s>]+|```(?:json|tool_calls?)?|</?(?:tool|function)_calls?>|" + _LEAK.pattern)
+_LOOK = 48  # characters that suffice to tell the alternatives above apart
+
+
+def split_calls(events: Iterable[Event], *, open_mark: str, close_mark: str, tools,
+                parallel: bool = True, new_id: Callable[[], str],
+                whole: bool = False) -> Iterator[Event]:
+    """Turn calls of `tools` (objects with `name` and `parameters`) into ToolCall events.
+
+    Marks begin with their only "<". A reply without marks is a call only if it is nothing else.
+    What cannot be a call yields Unfit first; then, if one goes on, its text leaves as it came, or
+    the Unfit's error is raised. `whole`: each call leaves in one piece. Without `parallel` the first
+    call ends the reply, and the caller closes the upstream.
+    """
+    return _Splitter(events, open_mark, close_mark, tools, parallel, new_id, whole).split()
+
+
+class _Splitter:
+
+    def __init__(self, events, open_mark, close_mark, tools, parallel, new_id, whole):
+        self.events = _sliced(events)
+        self.open_mark, self.close_mark = open_mark, close_mark
+        self.tools = list(tools)
+        self.parallel, self.new_id, self.whole = parallel, new_id, whole
+        self.marks = re.compile(f"{re.escape(open_mark)}|{re.escape(close_mark)}|{_LEAK.pattern}")
+        self.validators = {}
+        self.text = ""  # what has come and is not yet decided
+        self.finish = None  # the upstream's
+        self.raw = Held()  # what was taken up since an envelope's beginning
+        self.room = CAP
+        self.calls = 0  # that have begun to leave
+        self.written = {}  # arguments by the model's own id and the name
+        self.reason = None  # for which the reply ends here, whatever the upstream still says
+
+    def split(self):
+        yield from self._bare()
+        verbatim = False  # in an envelope that was no call, up to its close mark
+        while not self.reason:
+            mark = self.marks.search(self.text)
+            held = mark.start() if mark else self._held()
+            if held:
+                yield Text(self.text[:held])
+            if not mark:
+                self.text = self.text[held:]
+                if not (yield from self._more()):
+                    break
+                continue
+            self.text = self.text[mark.end():]
+            if mark[0] == self.open_mark:
+                verbatim = not (yield from self._envelope())
+            elif verbatim:
+                yield Text(mark[0])
+                verbatim = mark[0] != self.close_mark
+        if self.text and not self.reason:
+            yield Text(self.text)
+        if self.reason:
+            yield Finish(self.reason)
+        elif self.finish:
+            reason = self.finish.reason
+            if reason in ("stop", "tool_calls"):
+                reason = "tool_calls" if self.calls else "stop"
+            yield Finish(reason)
+
+    def _held(self):
+        """Where the suffix begins that could become a mark."""
+        at = self.text.rfind("<")
+        tail = self.text[at:]
+        if at >= 0 and (self.open_mark.startswith(tail) or self.close_mark.startswith(tail)
+                        or _LEAK_BEGUN.fullmatch(tail)):
+            return at
+        return len(self.text)
+
+    # The generators below put out events and return a result; each takes up `text` from its start.
+
+    def _more(self):
+        """Wait for more text: whether any came. Other events pass."""
+        for event in self.events:
+            if isinstance(event, Text):
+                self.text += event.text
+                return True
+            if isinstance(event, Finish):
+                self.finish = event
+            else:
+                yield event
+        return False
+
+    def _skip(self, junk):
+        """Take up all that `junk` matches; of what begins with "<" or "`" it must see enough."""
+        while self.text or (yield from self._more()):
+            while self.text[:1] in ("<", "`") and len(self.text) < _LOOK:
+                if not (yield from self._more()):
+                    break
+            found = junk.match(self.text)
+            if not found and self.text:
+                break
+            self._take(found.end() if found else 0)
+
+    def _take(self, length):
+        taken, self.text = self.text[:length], self.text[length:]
+        self.room -= len(taken)
+        self.raw.put(taken)
+        return taken
+
+    def _pieces(self, reader, head=0):
+        """Feed the reader until it is over, the first `head` characters one by one, and put out
+        what it returns as str between the other events."""
+        while not reader.over and self.room > 0:
+            if not self.text and not (yield from self._more()):
+                return
+            slow = CAP - self.room < head
+            piece = reader.feed(self._take(1 if slow else min(self.room, SLICE)))
+            if reader.rest:
+                self.text = reader.rest + self.text
+                taken, self.raw = self.raw.text(), Held()
+                self.raw.put(taken[:-len(reader.rest)])
+            if reader.ended:
+                piece += reader.close(force=True)
+            if piece:
+                yield piece
+
+    def _envelope(self):
+        """Read what follows an open mark: False if it was no call and has left as text."""
+        self.raw = Held()
+        self.raw.put(self.open_mark)
+        while True:
+            yield from self._skip(_LEAD)
+            if self.text.startswith(self.close_mark):
+                break
+            if not self.text:
+                self.reason = "length"
+                return True
+            if self.text[0] not in "{[":
+                return (yield from self._unfit("there is no JSON object between its marks"))
+            if not (yield from self._call()):
+                return False
+            if self.reason:
+                return True
+            self.raw = Held()
+            yield from self._skip(_TAIL)
+            if self.text[:1] != "{":
+                break
+        if self.text.startswith(self.close_mark):
+            self.text = self.text[len(self.close_mark):]
+        else:
+            junk = self.raw.text()
+            self.text = junk[len(junk.rstrip()):] + self.text
+        return True
+
+    def _call(self):
+        """Read a call's JSON, or that of several; its result is that of _envelope."""
+        self.room = CAP
+        outer, normal, head = Reader(end=self.close_mark), Held(), ""
+        for piece in self._pieces(outer, HEAD):
+            if not isinstance(piece, str):
+                yield piece
+                continue
+            normal.put(piece)
+            if CAP - self.room <= HEAD:
+                head += piece
+                begun = piece[-1] == "{" and _BEGUN.fullmatch(head)
+                tool = begun and self._tool(json.loads(begun["name"]))
+                if tool:
+                    return (yield from self._stream(tool, begun["id"], outer))
+        if outer.done:
+            calls, complaint, misfit = self._checked(normal.text())
+            if misfit:
+                yield from _refuse(complaint)
+            if complaint:
+                return (yield from self._unfit(complaint))
+            yield from self._leave(calls)
+        elif self._cut(outer):
+            self.reason = "length"
+        else:
+            return (yield from self._unfit(outer.bad or "it ends too early"))
+        return True
+
+    def _cut(self, reader):
+        """Whether the call was cut, rather than misread because of quotes that were mended."""
+        return not reader.over and (self.room <= 0 or not reader.repaired or not self.finish
+                                    or self.finish.reason == "length")
+
+    def _unfit(self, why):
+        yield Unfit(f"Your tool call could not be read: {why}. Write the call again, as one JSON "
+                    'object {"name": ..., "arguments": {...}} between its marks.')
+        yield Text(self.raw.text())
+        return False
+
+    def _stream(self, tool, written_id, outer):
+        """Put out a call whose arguments have just begun; `outer` has read up to their brace."""
+        reader, arguments = Reader(tool.parameters, self.close_mark), Held()
+        whole = self.whole or (written_id, tool.name) in self.written
+        index = self.calls
+        if not whole:
+            self.calls += 1
+            yield ToolCall(index, self.new_id(), tool.name, "")
+        for piece in chain((reader.feed("{"),), self._pieces(reader)):
+            if not isinstance(piece, str):
+                yield piece
+                continue
+            if reader.done:
+                piece = piece[:-1]  # the last brace leaves when all is known to be well
+            arguments.put(piece)
+            if piece and not whole:
+                yield ToolCall(index, None, None, piece)
+        last = reader
+        if reader.done and not reader.ended:
+            last = outer
+            outer.feed("}")
+            for piece in self._pieces(outer):
+                if not isinstance(piece, str):
+                    yield piece
+        if not last.done:
+            if self._cut(last):
+                self.reason = "length"
+                return True
+            yield from _refuse(f"The call of {tool.name} is not valid JSON: "
+                               f"{last.bad or 'it ends too early'}.")
+        text = arguments.text() + "}"
+        complaint = self._misfit(tool, text)
+        if complaint:
+            yield from _refuse(complaint)
+        if whole:
+            yield from self._leave([(written_id, tool, text)])
+        else:
+            yield ToolCall(index, None, None, "}")
+            self._left(written_id, tool, text)
+        return True
+
+    def _leave(self, calls):
+        for written_id, tool, text in calls:
+            if text not in self.written.get((written_id, tool.name), ()):
+                self.calls += 1
+                yield ToolCall(self.calls - 1, self.new_id(), tool.name, text)
+                self._left(written_id, tool, text)
+
+    def _left(self, written_id, tool, text):
+        if written_id:
+            self.written.setdefault((written_id, tool.name), set()).add(text)
+        if not self.parallel:
+            self.reason = "tool_calls"
+
+    def _bare(self):
+        """Read a whole reply as a call without marks; if it is none, it all is still to be read."""
+        yield from self._skip(_WRAP)
+        if self.text[:1] in ("{", "["):
+            reader, normal, head = Reader(), Held(), ""
+            for piece in self._pieces(reader):
+                if not isinstance(piece, str):
+                    yield piece
+                    continue
+                normal.put(piece)
+                if len(head) < HEAD:
+                    head += piece[:HEAD]
+                    if not _HOPE.match(head):
+                        break
+            if reader.done:
+                yield from self._skip(_WRAP)
+                if self.finish and not self.text:
+                    calls, complaint, misfit = self._checked(normal.text(), bare=True)
+                    if calls:
+                        yield from self._leave(calls)
+                        return
+                    if misfit:
+                        yield Unfit(complaint)
+        self.text, text = "", self.raw.text() + self.text
+        self.events = chain(_sliced([Text(text)]), self.events)
+
+    # What a call is and whether it fits.
+
+    def _checked(self, text, bare=False):
+        """The calls (written id, tool, arguments) in a normalised JSON text, what is to be
+        complained of, and whether that is only that arguments do not fit their schema."""
+        found, calls = _calls(text, bare), []
+        if found is None:
+            return [], 'it has no "name" and "arguments"', False
+        for written_id, name, arguments in found if self.parallel else found[:1]:
+            tool = self._tool(name)
+            if not tool:
+                names = ", ".join(tool.name for tool in self.tools)
+                return [], f"there is no tool {name[:80]!r}; the tools are {names}", False
+            arguments = _arguments(arguments, tool)
+            if arguments is None:
+                return [], f"the arguments of {tool.name} are not one JSON object", False
+            required = bare and isinstance(tool.parameters, dict) and tool.parameters.get("required")
+            keys = [*json.loads(arguments)]
+            if isinstance(required, list) and not all(key in keys for key in required):
+                return [], "required arguments are missing", False
+            complaint = self._misfit(tool, arguments)
+            if complaint:
+                return [], complaint, True
+            calls.append((written_id, tool, arguments))
+        return calls, None, False
+
+    def _tool(self, name):
+        """The tool of that name, or the only one that differs in case, punctuation or prefix."""
+        for alike in (lambda tool: tool == name, lambda tool: _plain(tool) == _plain(name),
+                      lambda tool: _plain(tool) == _plain(name.rpartition("__")[2])
+                      or _plain(tool.rpartition("__")[2]) == _plain(name)):
+            found = [tool for tool in self.tools if alike(tool.name)]
+            if found:
+                return found[0] if len(found) == 1 else None
+        return None
+
+    def _misfit(self, tool, text):
+        """What the schema says against the arguments, for the model to read, or None."""
+        if tool.name not in self.validators:
+            self.validators[tool.name] = _validator(tool.parameters)
+        validator = self.validators[tool.name]
+        try:
+            errors = validator and [*islice(validator.iter_errors(json.loads(text)), 10)]
+        except (Unresolvable, RecursionError):
+            return None  # the schema refers to what is not in it, or to itself without end
+        return errors and "\n".join(
+            [f"The arguments of {tool.name} do not fit its parameters:",
+             *(f"{error.json_path}: {_short(error.message)}" for error in errors)])
+
+
+def _sliced(events):
+    for event in events:
+        if isinstance(event, Text):
+            for at in range(0, len(event.text), SLICE):
+                yield Text(event.text[at:at + SLICE])
+        else:
+            yield event
+        if isinstance(event, Finish):
+            return
+
+
+def _refuse(complaint):
+    error = UpstreamError(complaint, code="invalid_tool_arguments")
+    yield Unfit(complaint, error)
+    raise error
+
+
+def _short(message):
+    return message if len(message) < 300 else f"{message[:150]} ... {message[-140:]}"
+
+
+def _plain(name):
+    return re.sub("[-_. ]", "", name).casefold()
+
+
+def _split(text):
+    """The raw texts of the items of a normalised array, or of the members of an object by key."""
+    decode, found, at = json.JSONDecoder().raw_decode, [], 1
+    while at < len(text) - 1:
+        if text[0] == "{":
+            key, at = decode(text, at)
+            at += 1
+        begin, (_, end) = at, decode(text, at)
+        found.append((key, text[begin:end]) if text[0] == "{" else text[begin:end])
+        at = end + 1
+    return dict(found) if text[0] == "{" else found
+
+
+def _calls(text, strict=False):
+    """(written id, name, raw arguments) of all calls in a normalised JSON text; None: not calls.
+
+    `strict`: every key must be one of a call.
+    """
+    if text[0] == "[":
+        groups = [_calls(item, strict) if item[0] == "{" else None for item in _split(text)]
+        return None if None in groups else [call for group in groups for call in group]
+    if text[0] != "{":
+        return None
+    members = _split(text)
+    if strict and not members.keys() <= _KEYS:
+        return None
+    if members.get("tool_calls", "")[:1] == "[":
+        return _calls(members["tool_calls"], strict)
+    if members.get("function", "")[:1] == "{":
+        members.update(_split(members.pop("function")))
+    names = [members[key] for key in NAMES if members.get(key, "")[:1] == '"']
+    if not names:
+        return None if members else []
+    arguments = [members[key] for key in ARGUMENTS if key in members]
+    written_id = members.get("id", "")
+    return [(written_id if written_id[:1] == '"' else None, json.loads(names[0]),
+             arguments[0] if arguments else "{}")]
+
+
+def _arguments(text, tool):
+    """Raw arguments as the tool's schema wants them; None if they are no JSON object."""
+    for _ in range(2):
+        if text and text[0] == '"':
+            text = _normal(json.loads(text).strip() or "null")
+    if text == "null":
+        text = "{}"
+    return _normal(text, tool.parameters) if text and text[0] == "{" else None
+
+
+def _normal(text, schema=None):
+    """A whole text as one normalised JSON value; None if it is not one."""
+    reader, pieces = Reader(schema), []
+    for at in range(0, len(text), SLICE):
+        if reader.over:
+            return None
+        pieces.append(reader.feed(text[at:at + SLICE]))
+    pieces.append(reader.close())
+    return "".join(pieces) if reader.done and not reader.rest else None
+
+
+def _validator(schema):
+    """None if jsonschema cannot use the schema. References lead nowhere but into it."""
+    if not isinstance(schema, dict):
+        return None
+    schema = _without_patterns(schema)
+    kind = validators.validator_for(schema, default=Draft202012Validator)
+    try:
+        kind.check_schema(schema)
+    except (SchemaError, RecursionError):
+        return None
+    return kind(schema, registry=Registry())
+
+
+def _without_patterns(schema):
+    """A copy without regular expressions: a hostile one would hold its thread for hours."""
+    if isinstance(schema, list):
+        return [_without_patterns(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    dropped = {"pattern", "patternProperties"}
+    if "patternProperties" in schema:
+        dropped |= {"additionalProperties", "unevaluatedProperties"}
+    copy = {}
+    for word, value in schema.items():
+        if word in dropped:
+            continue
+        if word in ("properties", "$defs", "definitions", "dependentSchemas") and isinstance(
+                value, dict):
+            value = {name: _without_patterns(each) for name, each in value.items()}
+        elif word not in ("enum", "const", "default", "examples"):
+            value = _without_patterns(value)
+        copy[word] = value
+    return copy

@@ -1,0 +1,208 @@
+"""Effects on a reply, each written once: generators from events to events.
+
+Each passes on what is not its own, releases what it holds before it passes on an event that is not
+text (Waiting excepted), and puts out exactly one Finish. Only a suffix that may begin a mark is held.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from .errors import UpstreamError
+from .events import Event, Finish, Reasoning, Text, ToolCall, Unfit, Usage, Waiting
+
+THINKING = {"<thinking>": "</thinking>", "<think>": "</think>"}
+
+
+def overlap(text: str, mark: str) -> int:
+    """Length of the longest suffix of `text` that begins `mark` but is not all of it."""
+    for size in range(min(len(text), len(mark) - 1), 0, -1):
+        if text.endswith(mark[:size]):
+            return size
+    return 0
+
+
+def split_thinking(events: Iterable[Event], call_mark: str = "") -> Iterator[Event]:
+    """Text within <thinking> or <think> at the very start becomes Reasoning; elsewhere it is text.
+
+    A thinking that never closes is ended by `call_mark`, which opens a tool call; what follows the
+    mark is held until it is known whether the closing tag comes after all.
+    """
+    held, close = "", ""
+    source = iter(events)
+    for event in source:
+        if isinstance(event, (Waiting, Reasoning, Usage)):
+            yield event
+            continue
+        if type(event) is not Text:
+            if held:
+                yield Reasoning(held) if close else Text(held)
+            yield event
+            break
+        held += event.text
+        if not close:
+            start = held.lstrip()
+            tag = next((tag for tag in THINKING if start.startswith(tag)), None)
+            if tag is None:
+                if any(tag.startswith(start) for tag in THINKING):
+                    continue
+                yield Text(held)
+                break
+            close, held = THINKING[tag], start[len(tag):]
+        cut = held.find(close)
+        opens = held.find(call_mark) if call_mark else -1
+        if cut >= 0 and not 0 <= opens < cut:
+            if cut:
+                yield Reasoning(held[:cut])
+            yield from _after_thinking(held[cut + len(close):], source)
+            return
+        if opens >= 0:
+            if opens:
+                yield Reasoning(held[:opens])
+            yield from _after_mark(held[opens:], close, source)
+            return
+        keep = max(overlap(held, close), overlap(held, call_mark))
+        if len(held) > keep:
+            yield Reasoning(held[:len(held) - keep])
+            held = held[len(held) - keep:]
+    yield from source
+
+
+def _after_mark(text: str, close: str, source: Iterator[Event]) -> Iterator[Event]:
+    """A call mark came within the thinking: all is held until `close` or the end decides whose it is."""
+    parts, tail = [text], ""
+    while True:
+        tail = tail[1 - len(close):] + parts[-1]
+        if close in tail:
+            thought, _, rest = "".join(parts).partition(close)
+            yield Reasoning(thought)
+            yield from _after_thinking(rest, source)
+            return
+        while type(event := next(source)) is not Text:
+            if type(event) is Finish:
+                yield Text("".join(parts))
+                yield event
+                return
+            yield event
+        parts.append(event.text)
+
+
+def _after_thinking(text: str, source: Iterator[Event]) -> Iterator[Event]:
+    """The rest of a reply after its thinking: white space between the two belongs to neither."""
+    text = text.lstrip()
+    while not text:
+        event = next(source, None)
+        if event is None:
+            return
+        if type(event) is Text:
+            text = event.text.lstrip()
+            continue
+        yield event
+        if type(event) is Finish:
+            return
+    yield Text(text)
+    yield from source
+
+
+def hide_thinking(events: Iterable[Event]) -> Iterator[Event]:
+    """Thinking becomes Waiting: the caller sees a stream that lives, not what is thought."""
+    for event in events:
+        yield Waiting() if type(event) is Reasoning else event
+
+
+def stop_at(events: Iterable[Event], sequences: tuple[str, ...]) -> Iterator[Event]:
+    """Ends the reply before the sequence that completes first; nothing of the sequence leaves."""
+    held, called = "", False
+    for event in events:
+        if type(event) is Text:
+            held += event.text
+            found = [(at + len(mark), at) for mark in sequences if (at := held.find(mark)) >= 0]
+            if found:
+                at = min(found)[1]
+                if at:
+                    yield Text(held[:at])
+                yield Finish("tool_calls" if called else "stop")
+                return
+            keep = max(overlap(held, mark) for mark in sequences)
+            if len(held) > keep:
+                yield Text(held[:len(held) - keep])
+                held = held[len(held) - keep:]
+            continue
+        if held and not isinstance(event, (Waiting, Reasoning)):
+            yield Text(held)
+            held = ""
+        called = called or type(event) is ToolCall
+        yield event
+
+
+def units(text: str) -> int:
+    """Size of a text in quarter tokens: an ASCII character is one, any other four."""
+    if text.isascii():
+        return len(text)
+    plain = len(text.encode("ascii", "ignore"))
+    return plain + 4 * (len(text) - plain)
+
+
+def tokens(text: str) -> int:
+    """The one estimate of tokens, in use wherever Cursor gives no count: four ASCII characters or
+    one other character are a token, rounded up over the whole text."""
+    return -(-units(text) // 4)
+
+
+def limit_tokens(events: Iterable[Event], max_tokens: int) -> Iterator[Event]:
+    """Ends the reply with `length` where text and arguments together pass `max_tokens`."""
+    left = 4 * max_tokens
+    for event in events:
+        if type(event) is Text:
+            size = units(event.text)
+            if size > left:
+                if fits := _prefix(event.text, left):
+                    yield Text(fits)
+                yield Finish("length")
+                return
+            left -= size
+        elif type(event) is ToolCall:
+            size = units(event.arguments)
+            if size > left:
+                yield ToolCall(event.index, event.id, event.name, _prefix(event.arguments, left))
+                yield Finish("length")
+                return
+            left -= size
+        yield event
+
+
+def _prefix(text: str, left: int) -> str:
+    for at, character in enumerate(text):
+        left -= 1 if character.isascii() else 4
+        if left < 0:
+            return text[:at]
+    return text
+
+
+def require_text(events: Iterable[Event]) -> Iterator[Event]:
+    """A reply with neither text nor call is Unfit: clients treat it as a fault, so it is one."""
+    empty = True
+    for event in events:
+        if type(event) is ToolCall or type(event) is Text and event.text.strip():
+            empty = False
+        elif type(event) is Finish and empty and event.reason != "length":
+            yield Unfit("Your reply was empty. Write the reply.",
+                        UpstreamError("The model's reply was empty, twice", code="empty_reply"))
+        yield event
+
+
+def count_usage(events: Iterable[Event], prompt_tokens: int) -> Iterator[Event]:
+    """Puts exactly one Usage before the Finish: the upstream's last, else an estimate."""
+    usage, size, thought = None, 0, 0
+    for event in events:
+        if type(event) is Usage:
+            usage = event
+            continue
+        if type(event) is Text:
+            size += units(event.text)
+        elif type(event) is ToolCall:
+            size += units(event.arguments) + units(event.name or "")
+        elif type(event) is Reasoning:
+            thought += units(event.text)
+        elif type(event) is Finish:
+            thought = -(-thought // 4)
+            yield usage or Usage(prompt_tokens, -(-size // 4) + thought, thought, source="estimate")
+        yield event

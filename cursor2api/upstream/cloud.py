@@ -1,0 +1,418 @@
+"""Cursor's Cloud Agents API v1: a prompt becomes an agent's run, the run's stream becomes events.
+
+An agent is made without a repository, under an id of our own, and deleted when the reply is over. A
+stream that is cut is taken up where it was; what has been said is never said twice.
+https://cursor.com/docs/cloud-agent/api/endpoints
+"""
+
+import json
+import logging
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from urllib.parse import quote
+
+import requests
+
+from .. import sse
+from ..errors import ApiError, UpstreamCut, UpstreamError, UpstreamTimeout
+from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
+from ..prompt import Plan
+from .http import TICK, Body, Http, Limits
+
+log = logging.getLogger("cursor2api")
+
+AGENT_NAME = "cursor2api"
+TERMINAL = {"FINISHED", "ERROR", "CANCELLED", "EXPIRED"}
+ATTEMPTS = 3          # of one request, before a byte has left
+RECONNECTS = 6        # of one run's stream, without anything new
+SHORT_RETRY_AFTER = 5
+EVENTS = {"assistant": Text, "thinking": Reasoning, "interaction_update": None, "result": None,
+          "error": None, "done": None}
+FATAL = {"unauthorized", "forbidden", "not_found"}
+DROPPED = {"stream_expired", "stream_unavailable", "upstream_unreachable", "upstream_error",
+           "internal_error"}
+
+
+class Cloud:
+    """The adapter. `name` is what the caller is told the upstream is."""
+
+    def __init__(self, base_url: str, api_key: str, limits: Limits, *, pool: int = 64,
+                 name: str = "cloud"):
+        self.name = name
+        self.http = Http(base_url, {"Authorization": f"Bearer {api_key}", "Accept-Encoding": "identity",
+                                    "User-Agent": "cursor2api"}, limits, pool)
+        self._cleaner = ThreadPoolExecutor(4, thread_name_prefix="cleaner")
+
+    def models(self) -> list:
+        """Cursor's model objects: {"id", "aliases"?, "parameters"?, "variants"?, ...}."""
+        response = self.http.call("GET", "/v1/models", timeout=30)
+        if response.status_code != 200:
+            raise refusal(response)
+        items = _object(response).get("items")
+        if not isinstance(items, list):
+            raise UpstreamError("Cursor's model list is not in the documented form")
+        return [item if isinstance(item, dict) else {"id": item} for item in items]
+
+    def open(self, plan: Plan) -> "Stream":
+        return Stream(self, plan)
+
+    def clean(self, job, *args) -> None:
+        """Runs a job off the request's path."""
+        self._cleaner.submit(job, *args)
+
+    def close(self) -> None:
+        """Returns when all cleaning is done."""
+        self._cleaner.shutdown(wait=True)
+        self.http.close()
+
+
+class Stream:
+    """One reply, or several on one agent after `follow_up`."""
+
+    def __init__(self, cloud: Cloud, plan: Plan):
+        self._cloud, self._http = cloud, cloud.http
+        self._agent = f"bc-{uuid.uuid4()}"
+        self._creating: Future | None = None
+        self._usage = Usage(0, 0)
+        self._closed = False
+        self._start(plan, "/v1/agents")
+
+    def _start(self, plan: Plan, path: str) -> None:
+        self._plan, self._path = plan, path
+        self._run_id: str | None = None
+        self._over = False
+        self._answered = False
+        self._said = {Text: 0, Reasoning: 0}  # characters that have left
+        self._text: list[str] = []
+        self._resume_id = self._first_id = ""
+        self._usage_before = self._usage
+        self._turns: set[str] = set()  # ids of the turns whose usage is counted
+        self._last_id = {Text: "", Reasoning: ""}
+        self._events = self._steps()
+
+    def __iter__(self) -> Iterator[Event]:
+        return self._events
+
+    def wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._answered and time.monotonic() < deadline:
+            next(self._events)
+
+    def follow_up(self, plan: Plan, reply: str) -> None:
+        """The next events answer `plan` by a run on the same agent, which knows its `reply`."""
+        self._events.close()
+        if self._run_id and not self._over:
+            self._tidy("POST", f"/v1/agents/{self._agent}/runs/{quote(self._run_id)}/cancel")
+        self._start(plan, f"/v1/agents/{self._agent}/runs")
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._events.close()
+        self._cloud.clean(self._dispose, self._run_id, self._over)
+
+    # What is sent ------------------------------------------------------------------------------
+
+    def _steps(self) -> Iterator[Event]:
+        yield from self._create()
+        yield from self._follow()
+        self._over = True
+
+    def _create(self) -> Iterator[Event]:
+        prompt = {"text": self._plan.prompt}
+        if self._plan.images:
+            prompt["images"] = [_image(image.url) for image in self._plan.images]
+        body = {"prompt": prompt}
+        if self._path == "/v1/agents":
+            body |= {"agentId": self._agent, "name": AGENT_NAME, "env": {"type": "cloud"}, "repos": [],
+                     "model": {"id": self._plan.model}}
+            if self._plan.params:
+                body["model"]["params"] = [{"id": id, "value": value} for id, value in self._plan.params]
+        response = yield from self._ask("POST", self._path, json=body,
+                                        timeout=self._http.limits.create, posts=True)
+        if response.status_code in (200, 201):
+            run = _object(response).get("run")
+        else:  # 409 agent_id_conflict: a POST whose answer was lost did reach Cursor
+            response = yield from self._ask("GET", f"/v1/agents/{self._agent}")
+            run = {"id": _object(response).get("latestRunId")}
+        if not isinstance(run, dict) or not isinstance(run.get("id"), str):
+            raise UpstreamError("Cursor's answer names no run")
+        self._run_id = run["id"]
+
+    def _ask(self, method: str, path: str, *, posts: bool = False, **options) -> Iterator[Waiting]:
+        """A request with retries; the response is what the generator returns, a refusal is raised.
+
+        `posts` marks the request that starts a run: its own conflict is an answer, not a refusal.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                response = yield from self._http.ask(
+                    method, path, abandoned=self._abandoned if posts else None, **options)
+            except UpstreamTimeout:
+                raise
+            except UpstreamError as error:
+                if attempt == ATTEMPTS or error.code != "upstream_unreachable":
+                    raise
+                pause = self._backoff(attempt)
+            else:
+                if response.status_code < 400:
+                    return response
+                error = refusal(response)
+                if posts and attempt > 1 and error.code == "agent_id_conflict":
+                    return response
+                pause = self._pause(response, error, attempt)
+                if attempt == ATTEMPTS or pause is None:
+                    raise error
+            log.debug("upstream retry attempt=%d method=%s code=%s", attempt, method, error.code)
+            yield from _sleep(pause)
+
+    def _backoff(self, attempt: int) -> float:
+        return min(30.0, self._http.limits.retry * 2 ** (attempt - 1)) * random.uniform(0.75, 1.25)
+
+    def _pause(self, response: requests.Response, error: UpstreamError, attempt: int) -> float | None:
+        """Seconds until a refused request may be sent again; None if it may not."""
+        if response.status_code in (500, 502, 503) or error.code == "agent_busy":
+            return self._backoff(attempt)
+        asked = _retry_after(response)
+        if response.status_code == 429 and asked is not None and asked <= SHORT_RETRY_AFTER:
+            return asked
+        return None
+
+    def _abandoned(self, future: Future) -> None:
+        # The caller left while Cursor was starting the agent: it will exist, so wait and delete it.
+        self._creating = future
+
+    def _dispose(self, run_id: str | None, over: bool) -> None:
+        """Ends the run and deletes the agent; a cleaning that fails is logged, nobody waits for it."""
+        try:
+            if self._creating is not None:
+                response = self._creating.result(self._http.limits.create)
+                run_id = (_object(response).get("run") or {}).get("id")
+        except ApiError as error:
+            log.debug("agent creation failed after its caller had left: %s", error.code)
+        if run_id and not over:
+            self._tidy("POST", f"/v1/agents/{self._agent}/runs/{quote(run_id)}/cancel")
+        self._tidy("DELETE", f"/v1/agents/{self._agent}")
+
+    def _tidy(self, method: str, path: str) -> None:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                response = self._http.call(method, path, timeout=30)
+                if response.status_code < 500 and response.status_code != 429:
+                    return  # done, or gone, or over already
+                reason = response.status_code
+            except ApiError as error:
+                reason = error.code
+            if attempt < ATTEMPTS:
+                time.sleep(self._backoff(attempt))
+        log.warning("left at cursor agent=%s method=%s reason=%s", self._agent, method, reason)
+
+    # What is read ------------------------------------------------------------------------------
+
+    def _follow(self) -> Iterator[Event]:
+        """The run's events, over as many connections as it takes."""
+        path = f"/v1/agents/{self._agent}/runs/{quote(self._run_id)}"
+        fails = 0
+        while True:
+            said = dict(self._said)
+            headers = {"Accept": "text/event-stream"}
+            if self._resume_id:
+                headers["Last-Event-ID"] = self._resume_id
+            try:
+                response = yield from self._ask("GET", f"{path}/stream", headers=headers, stream=True)
+            except UpstreamError as error:
+                if error.code == "invalid_last_event_id" and self._resume_id:
+                    self._resume_id = ""
+                    continue
+                if error.code not in DROPPED:
+                    raise
+            else:
+                self._answered = True
+                yield from self._read(response)
+                if self._over:
+                    return
+            run = _object((yield from self._ask("GET", path)))
+            self._answered = True
+            if run.get("status") in TERMINAL:
+                yield from self._result(run, streamed=False)
+                return
+            fails = fails + 1 if said == self._said else 1
+            if fails > RECONNECTS:
+                raise UpstreamCut("Cursor's stream was cut and could not be taken up again")
+            yield from _sleep(self._backoff(fails))
+
+    def _read(self, response: requests.Response) -> Iterator[Event]:
+        """The events of one connection; `_over` is set if the run ended, else the stream was dropped."""
+        decoder, body = sse.Decoder(), Body(response)
+        first = True
+        skip = self._replay() if not self._resume_id else {Text: 0, Reasoning: 0}
+        heard = time.monotonic()
+        try:
+            while (data := body.read()) != b"":
+                if data is None:
+                    if time.monotonic() - heard > self._http.limits.idle:
+                        raise UpstreamTimeout(f"Cursor was silent for {self._http.limits.idle:g} s",
+                                              code="idle_timeout")
+                    yield Waiting()
+                    continue
+                heard = time.monotonic()
+                for frame in decoder.feed(data):
+                    if first and frame.id:
+                        first = False
+                        if self._resume_id and frame.id == self._first_id:  # it did not resume
+                            skip = self._replay()
+                        self._first_id = self._first_id or frame.id
+                    if frame.event not in EVENTS:
+                        continue
+                    if (value := _data(frame)) is None:
+                        return
+                    kind = EVENTS[frame.event]
+                    if kind:
+                        if frame.id and frame.id == self._last_id[kind]:
+                            continue  # the same event twice
+                        # Only a text's id: its twin carries it too, and may come before the text.
+                        self._resume_id = self._last_id[kind] = frame.id
+                        text = value.get("text")
+                        text = text if isinstance(text, str) else ""
+                        if skip[kind]:
+                            skip[kind], text = max(0, skip[kind] - len(text)), text[skip[kind]:]
+                        if text:
+                            self._said[kind] += len(text)
+                            if kind is Text:
+                                self._text.append(text)
+                            yield kind(text)
+                    elif frame.event == "interaction_update":
+                        self._count(value, frame.id)
+                    elif frame.event == "result":
+                        yield from self._result(value)
+                        return
+                    elif frame.event == "error" and value.get("code") in FATAL:
+                        raise UpstreamError(f"Cursor refused the stream: {_said(value)}",
+                                            code=value["code"])
+                    else:
+                        return
+                yield Waiting()
+        finally:
+            body.close()
+
+    def _replay(self) -> dict:
+        """The stream starts again from its first event: characters to skip of what has left."""
+        self._last_id = {Text: "", Reasoning: ""}
+        self._turns.clear()
+        self._usage = self._usage_before
+        return dict(self._said)
+
+    def _count(self, update: dict, id: str) -> None:
+        usage = update.get("usage")
+        if update.get("type") != "turn-ended" or not isinstance(usage, dict) or id in self._turns:
+            return
+        if id:
+            self._turns.add(id)
+        read, wrote, cached, kept, thought = (
+            usage.get(key) if isinstance(usage.get(key), int) else 0 for key in (
+                "inputTokens", "outputTokens", "cacheReadTokens", "cacheWriteTokens", "reasoningTokens"))
+        self._usage = Usage(self._usage.prompt_tokens + read + cached + kept,
+                            self._usage.completion_tokens + wrote,
+                            self._usage.reasoning_tokens + thought, self._usage.cached_tokens + cached)
+
+    def _result(self, run: dict, streamed: bool = True) -> Iterator[Event]:
+        """The end of a run, from its `result` frame or from the run itself."""
+        self._over = True
+        status = run.get("status")
+        if status == "FINISHED":
+            result = run.get("text" if streamed else "result")
+            if isinstance(result, str) and not (streamed and self._text):
+                if rest := self._rest(result):
+                    yield Text(rest)
+            if self._usage.prompt_tokens:
+                yield self._usage
+            yield Finish("stop")
+            return
+        code = {"CANCELLED": "run_cancelled", "EXPIRED": "run_expired"}.get(status, "run_failed")
+        detail = run.get("error") if isinstance(run.get("error"), dict) else {}
+        raise UpstreamError(f"Cursor's run ended as {status}: {_said(detail)}", code=code,
+                            retry_after=5 if code != "run_failed" else None)
+
+    def _rest(self, result: str) -> str:
+        """What of a run's final message has not left yet.
+
+        What has left may begin with interim messages that the final one does not hold.
+        """
+        said = "".join(self._text)
+        for at in range(max(0, len(said) - len(result)), len(said)):
+            if result.startswith(said[at:]):
+                return result[len(said) - at:]
+        if said:
+            raise UpstreamCut("Cursor's stream was cut, and its final text does not go on from there")
+        return result
+
+
+def refusal(response: requests.Response) -> UpstreamError:
+    """Cursor's refusal as ours: its key trouble is ours to mend (502), its limits are the caller's."""
+    error = _object(response).get("error")
+    error = error if isinstance(error, dict) else _object(response)
+    code, said = error.get("code"), _said(error)
+    status = response.status_code
+    code = code if isinstance(code, str) else None
+    if status in (401, 403):
+        return UpstreamError(f"Cursor refused the gateway's own key or account ({status}): {said}",
+                             code=code or "upstream_key_refused")
+    if status == 429:
+        return UpstreamError(f"Cursor's limit is reached: {said}", status=429, type="requests",
+                             code=code or "rate_limit_exceeded", retry_after=_retry_after(response) or 20)
+    if status == 400:
+        return UpstreamError(f"Cursor refused the request: {said}", status=400,
+                             type="invalid_request_error", code=code or "upstream_refused")
+    if status in (404, 409, 410):
+        return UpstreamError(f"Cursor refused the request ({status}): {said}",
+                             code=code or ("stream_expired" if status == 410 else "upstream_refused"),
+                             retry_after=5 if code == "agent_busy" else None)
+    return UpstreamError(f"Cursor failed ({status}): {said}", code=code or "upstream_error",
+                         retry_after=_retry_after(response) or 5)
+
+
+def _sleep(seconds: float) -> Iterator[Waiting]:
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(left, TICK))
+        yield Waiting()
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    try:
+        return max(0.0, float(response.headers["Retry-After"]))
+    except (KeyError, ValueError):
+        return None
+
+
+def _object(response: requests.Response) -> dict:
+    try:
+        value = json.loads(response.content)
+    except (ValueError, requests.RequestException):
+        value = None
+    return value if isinstance(value, dict) else {}
+
+
+def _said(error: dict) -> str:
+    message = error.get("message")
+    return message[:500] if isinstance(message, str) and message else "no reason given"
+
+
+def _data(frame: sse.Frame) -> dict | None:
+    """An event's data; None if it is not a JSON object, which counts as a dropped stream."""
+    try:
+        value = json.loads(frame.data)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _image(url: str) -> dict:
+    if not url.startswith("data:"):
+        return {"url": url}
+    kind, _, data = url.removeprefix("data:").partition(";base64,")
+    return {"data": data, "mimeType": kind}
