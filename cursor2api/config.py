@@ -106,6 +106,14 @@ class Config:
         "first, to meet it; 0 is no limit")
     expose_thinking: bool = _option(
         False, _flag, "send the model's thinking as reasoning_content")
+    max_n: int = _option(4, _number(int, 1, 128), "most choices (n) that a request may ask for")
+    strict_params: bool = _option(
+        False, _flag, "refuse parameters that have no effect instead of reporting them")
+    tool_streaming: str = _option(
+        "pieces", _one_of("pieces", "whole"), "pieces streams a tool call as it is written, whole sends "
+        "each in one delta after its check")
+    max_body_bytes: int = _option(
+        20_000_000, _number(int, 1), "largest request body")
     kilo_tool_strict: bool = _option(
         False, _flag, "treat tool_choice auto as required; a reply without a call is asked for once "
         "more, then returned as it is")

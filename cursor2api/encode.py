@@ -25,7 +25,7 @@ class Head:
     def around(self, include_usage: bool) -> tuple[str, str]:
         """The JSON text of a chunk before and after what stands in its `choices`."""
         start = json.dumps({"id": self.id, "object": "chat.completion.chunk", "created": self.created,
-                            "model": self.model, "choices": []})
+                            "model": self.model, "choices": []}, separators=(",", ":"))
         return start[:-2], '],"usage":null}' if include_usage else "]}"
 
     def heartbeat(self, include_usage: bool) -> str:

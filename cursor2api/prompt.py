@@ -108,7 +108,7 @@ def _rules(chat: Chat, marks: tuple[str, str], think: bool, require_call: bool) 
         rules.append(TOOL_RULES.format(catalog=catalog, open=marks[0], close=marks[1]))
         if require_call or chat.tool_choice.mode == "required":
             rules.append(REQUIRED)
-        if not chat.parallel_tool_calls:
+        if not chat.parallel_tool_calls or chat.functions:
             rules.append(ONE_CALL)
     elif any(message.tool_calls for message in chat.messages):
         rules.append(NO_TOOLS)

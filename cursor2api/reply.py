@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from .chat import Chat
 from .events import Event, Text, ToolCall, Unfit, Waiting
-from .prompt import Plan, repair
-from .transforms import (count_usage, hide_thinking, limit_tokens, require_text, split_thinking,
-                         stop_at)
+from .jsonreply import only_json
+from .prompt import Plan, repair, shown_tools
+from .toolcalls import split_calls
+from .transforms import (count_usage, hide_thinking, limit_tokens, require_call, require_text,
+                         split_thinking, stop_at)
 
 TICK = 1.0
 
@@ -25,6 +27,7 @@ class Terms:
 
     hold: bool
     expose_thinking: bool = False
+    whole_calls: bool = False     # each call leaves in one piece
     insist_on_call: bool = False  # asks for a call once more, and never fails for want of one
 
 
@@ -61,13 +64,22 @@ def _repaired(stream, chat: Chat, plan: Plan, terms: Terms,
 def _transformed(events: Iterable[Event], chat: Chat, plan: Plan, terms: Terms,
                  new_id: Callable[[], str]) -> Iterator[Event]:
     """The order matters: thinking is neither text nor call, a call's arguments know no stop."""
-    events = split_thinking(events)
+    tools = shown_tools(chat)
+    events = split_thinking(events, plan.open_mark if tools else "")
     if not terms.expose_thinking:
         events = hide_thinking(events)
+    if tools:
+        events = split_calls(events, open_mark=plan.open_mark, close_mark=plan.close_mark,
+                             tools=tools, parallel=chat.parallel_tool_calls and not chat.functions,
+                             new_id=new_id, whole=terms.whole_calls)
+    if chat.format.type != "text":
+        events = only_json(events, chat.format.schema)
     if chat.stop:
         events = stop_at(events, chat.stop)
     if chat.max_tokens:
         events = limit_tokens(events, chat.max_tokens)
+    if tools and (chat.tool_choice.mode == "required" or terms.insist_on_call):
+        events = require_call(events, chat.tool_choice.mode != "required")
     return require_text(events)
 
 

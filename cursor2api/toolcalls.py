@@ -345,7 +345,7 @@ class _Splitter:
     def _misfit(self, tool, text):
         """What the schema says against the arguments, for the model to read, or None."""
         if tool.name not in self.validators:
-            self.validators[tool.name] = _validator(tool.parameters)
+            self.validators[tool.name] = build_validator(tool.parameters)
         validator = self.validators[tool.name]
         try:
             errors = validator and [*islice(validator.iter_errors(json.loads(text)), 10)]
@@ -441,7 +441,7 @@ def _normal(text, schema=None):
     return "".join(pieces) if reader.done and not reader.rest else None
 
 
-def _validator(schema):
+def build_validator(schema):
     """None if jsonschema cannot use the schema. References lead nowhere but into it."""
     if not isinstance(schema, dict):
         return None

@@ -189,6 +189,18 @@ def require_text(events: Iterable[Event]) -> Iterator[Event]:
         yield event
 
 
+def require_call(events: Iterable[Event], insist: bool) -> Iterator[Event]:
+    """A reply without a tool call is Unfit; with `insist` its text is good if nothing better comes."""
+    called = False
+    for event in events:
+        called = called or type(event) is ToolCall
+        if type(event) is Finish and not called and event.reason != "length":
+            yield Unfit("You called no tool. Call one now, in the form that you were shown.",
+                        None if insist else UpstreamError("The model called no tool",
+                                                          code="no_tool_call"))
+        yield event
+
+
 def count_usage(events: Iterable[Event], prompt_tokens: int) -> Iterator[Event]:
     """Puts exactly one Usage before the Finish: the upstream's last, else an estimate."""
     usage, size, thought = None, 0, 0

@@ -10,6 +10,7 @@ import re
 import secrets
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -73,12 +74,12 @@ def get_model(request: Request, service: Service, model: str) -> Response:
 
 def chat_completions(request: Request, service: Service) -> Response:
     config = service.config
-    chat = parse(_body(request))
+    chat = parse(_body(request), max_n=config.max_n, strict_params=config.strict_params)
     upstream = _upstream(service)
     choice = service.models.choose(chat.model, chat.reasoning_effort)
     made = plan(chat, choice.model.id, choice.params, secrets.token_hex(4),
                 inject=config.system_prompt_inject, max_length=config.max_input_length,
-                think=choice.think)
+                think=choice.think, require_call=config.kilo_tool_strict)
     head = Head(f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), choice.model.id,
                 chat.functions)
     ignored = chat.ignored + (("reasoning_effort",) if (
@@ -88,6 +89,7 @@ def chat_completions(request: Request, service: Service) -> Response:
         headers["x-cursor2api-left-out"] = f"{made.left_out} messages"
 
     terms = Terms(hold=not chat.stream, expose_thinking=config.expose_thinking,
+                  whole_calls=config.tool_streaming == "whole",
                   insist_on_call=config.kilo_tool_strict)
     with ExitStack() as stack:
         streams = [upstream.open(made) for _ in range(chat.n)]
@@ -97,8 +99,8 @@ def chat_completions(request: Request, service: Service) -> Response:
         pairs = side_by_side(replies, lambda index: streams[index].close())
         if not chat.stream:
             return _completion(request, completion(pairs, head, count=chat.n), headers)
-        if chat.n == 1:
-            streams[0].wait(config.first_byte_s)
+        with ThreadPoolExecutor(chat.n) as pool:
+            list(pool.map(lambda stream: stream.wait(config.first_byte_s), streams))
         body = sse.encode(
             chunks(pairs, head, count=chat.n, include_usage=chat.include_usage),
             sse.data(head.heartbeat(chat.include_usage)), config.heartbeat_s, time.monotonic)
@@ -130,6 +132,7 @@ class App:
 
     def __call__(self, environ, start_response):
         request = Request(environ)
+        request.max_content_length = self.service.config.max_body_bytes
         response = self._dispatch(request)
         _finish(request, response, self.service)
         return response(environ, start_response)
@@ -220,7 +223,8 @@ def _body(request: Request) -> bytes:
     try:
         return request.get_data(cache=False)
     except RequestEntityTooLarge:
-        raise ApiError("The body is too large", status=413, type="invalid_request_error") from None
+        raise ApiError("The body is too large: expected at most "
+                       f"{request.max_content_length} bytes", status=413, type="invalid_request_error") from None
 
 
 def _upstream(service: Service):

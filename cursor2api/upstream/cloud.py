@@ -232,11 +232,13 @@ class Stream:
                     raise
             else:
                 self._answered = True
+                yield Waiting()  # what `wait` takes; it must be no event that says something
                 yield from self._read(response)
                 if self._over:
                     return
             run = _object((yield from self._ask("GET", path)))
             self._answered = True
+            yield Waiting()
             if run.get("status") in TERMINAL:
                 yield from self._result(run, streamed=False)
                 return

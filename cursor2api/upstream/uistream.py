@@ -79,6 +79,7 @@ class Stream:
         if response.status_code != 200:
             raise _refusal(response)
         self._answered = True
+        yield Waiting()  # what `wait` takes; it must be no event that says something
         decoder, body = sse.Decoder(), Body(response)
         heard = time.monotonic()
         ended = None

@@ -1,0 +1,89 @@
+"""A real gunicorn in front of a real simulator, on free ports, ended by its own process id."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from cursor2api.simulator import serve
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL = "claude-sonnet-4-5-20250929"
+
+
+class Gateway:
+    def __init__(self, url, simulator, log):
+        self.url, self.simulator, self.log = url, simulator, log
+
+    def post(self, body, key="0000", **options):
+        return requests.post(self.url + "/v1/chat/completions", json=body, timeout=60, headers={
+            "Authorization": f"Bearer {key}"}, **options)
+
+    def say(self, text="Hello", **more):
+        return self.post({"model": MODEL, "messages": [{"role": "user", "content": text}], **more},
+                         stream=bool(more.get("stream")))
+
+    def agents(self):
+        return self.simulator.state["agents"]
+
+
+def until(condition, seconds=30):
+    """Waits for a condition, generously; its last value is what it returns."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return value
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@contextmanager
+def gateway(script=None, environ=None, **simulator_options):
+    """The service as a user runs it; `environ` adds to its settings, which no .env can reach."""
+    with serve(script=script, **simulator_options) as simulator:
+        port = free_port()
+        settings = {"UPSTREAM": "simulator", "CURSOR_API_KEY": "key-of-the-gateway", "PORT": str(port),
+                    "CURSOR_BASE_URL": simulator.url, "RETRY_S": "0.01", **(environ or {})}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "--bind",
+             f"127.0.0.1:{port}", "app:app"], cwd=ROOT,
+            env={"PATH": os.environ["PATH"], **settings}, stderr=subprocess.PIPE, text=True)
+        url = f"http://127.0.0.1:{port}"
+        try:
+            assert until(lambda: _up(url) or process.poll() is not None) and process.poll() is None
+            yield Gateway(url, simulator, process)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+
+
+def _up(url):
+    try:
+        return requests.get(url + "/health", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """One gateway for all tests that only need the usual settings; each sets its own script."""
+    with gateway() as one:
+        yield one
+
+
+@pytest.fixture
+def gate(shared):
+    shared.simulator.forget()
+    yield shared
+    shared.simulator.forget()
