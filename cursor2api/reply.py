@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from .chat import Chat
 from .events import Event, Text, ToolCall, Unfit, Waiting
 from .jsonreply import only_json
+from .models import MAX_TOKENS
 from .prompt import Plan, repair, shown_tools
 from .toolcalls import split_calls
 from .transforms import (count_usage, hide_thinking, limit_tokens, require_call, require_text,
@@ -77,7 +78,7 @@ def _transformed(events: Iterable[Event], chat: Chat, plan: Plan, terms: Terms,
     if chat.stop:
         events = stop_at(events, chat.stop)
     if chat.max_tokens:
-        events = limit_tokens(events, chat.max_tokens)
+        events = limit_tokens(events, min(chat.max_tokens, MAX_TOKENS))
     if tools and (chat.tool_choice.mode == "required" or terms.insist_on_call):
         events = require_call(events, chat.tool_choice.mode != "required")
     return require_text(events)

@@ -224,7 +224,8 @@ def _body(request: Request) -> bytes:
         return request.get_data(cache=False)
     except RequestEntityTooLarge:
         raise ApiError("The body is too large: expected at most "
-                       f"{request.max_content_length} bytes", status=413, type="invalid_request_error") from None
+                       f"{request.max_content_length} bytes", status=413,
+                       type="invalid_request_error") from None
 
 
 def _upstream(service: Service):
