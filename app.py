@@ -23,9 +23,9 @@ from cursor2api.views import App, Service
 HERE = Path(__file__).resolve().parent
 
 
-def read_config() -> Config:
+def read_config(**more: str) -> Config:
     """Settings from the environment, which goes before .env. Ends the process if one is wrong."""
-    values = {**dotenv_values(HERE / ".env"), **os.environ}
+    values = {**dotenv_values(HERE / ".env"), **os.environ, **more}
     try:
         return Config.read({name: value for name, value in values.items() if value is not None})
     except ConfigError as error:
@@ -50,15 +50,14 @@ def create_app(config: Config) -> App:
 def main() -> int:
     """The development start: gunicorn, and the simulator beside it if there is no upstream."""
     config = read_config()
-    environ = dict(os.environ)
-    simulator = None
+    simulator, started = None, {}
     if config.upstream_in_use is None:
         simulator = subprocess.Popen(
             [sys.executable, "-m", "cursor2api.simulator", "--port", "0", "--until-eof"], cwd=HERE,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
-        environ |= {"UPSTREAM": "simulator", "CURSOR_API_KEY": "simulator",
-                    "CURSOR_BASE_URL": simulator.stdout.readline().strip()}
-        config = Config.read(environ)
+        started = {"UPSTREAM": "simulator", "CURSOR_API_KEY": "simulator",
+                   "CURSOR_BASE_URL": simulator.stdout.readline().strip()}
+        config = read_config(**started)
     base = f"http://127.0.0.1:{config.port}"
     key = config.api_key[0]
     masked = key if key == "0000" else f"{key[:2]}...{key[-2:]}" if len(key) > 8 else "..."
@@ -75,7 +74,7 @@ def main() -> int:
 """, flush=True)
     server = subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{config.port}", "app:app"], cwd=HERE,
-        env=environ, start_new_session=True)
+        env={**os.environ, **started}, start_new_session=True)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: server.terminate())
     try:
