@@ -1,13 +1,16 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run test test-sdk lint
+.PHONY: run test test-clients test-sdk lint
 
 run: .venv/run
 	@$(BIN)/python app.py
 
 test: .venv/test
 	@$(BIN)/python -m pytest
+
+test-clients: .venv/test tests/clients/node_modules
+	@$(BIN)/python -m pytest tests/clients
 
 test-sdk: .venv-sdk/done
 	@.venv-sdk/bin/python -m pytest tests/sdk
@@ -27,4 +30,8 @@ lint: .venv/test
 .venv-sdk/done: requirements-sdk-test.txt
 	@test -x .venv-sdk/bin/python || $(PYTHON) -m venv .venv-sdk
 	@.venv-sdk/bin/pip install -q --disable-pip-version-check -r requirements-sdk-test.txt
+	@touch $@
+
+tests/clients/node_modules: tests/clients/package.json
+	@cd tests/clients && npm install --silent --no-audit --no-fund --no-package-lock
 	@touch $@

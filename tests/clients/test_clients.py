@@ -1,0 +1,20 @@
+"""Clients of other makers, unmodified, against the service; each prints ok at its end."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from conftest import gateway  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in HERE.glob("*.mjs")))
+def test_a_javascript_client_makes_its_rounds(script):
+    with gateway() as gate:
+        run = subprocess.run(["node", script, gate.url], cwd=HERE, text=True, capture_output=True,
+                             timeout=120)
+        assert run.returncode == 0 and run.stdout.strip() == "ok", run.stderr
