@@ -72,11 +72,11 @@ def plan(chat: Chat, model: str, params: tuple[tuple[str, str], ...], nonce: str
     kept = list(range(len(units)))
     if max_length:
         size = len(head) + len(tail) + sum(map(len, rendered))
-        for index in _expendable(units):
+        for indices in _expendable(units):
             if size <= max_length:
                 break
-            kept.remove(index)
-            size -= len(rendered[index])
+            kept = [index for index in kept if index not in indices]
+            size -= sum(len(rendered[index]) for index in indices)
     messages = [message for index in kept for message in units[index]]
     return Plan(
         model=model, params=params, open_mark=marks[0], close_mark=marks[1],
@@ -135,11 +135,14 @@ def _units(messages: Sequence[Message]) -> list[list[Message]]:
     return units
 
 
-def _expendable(units: list[list[Message]]) -> list[int]:
-    """Indices in the order in which they may be left out: never the last user message, nor the end."""
+def _expendable(units: list[list[Message]]) -> list[list[int]]:
+    """Indices in the order in which they may be left out: whole turns, then what followed the last
+    user message, a call with its results at a time; never that message itself, nor the end."""
     users = [index for index, unit in enumerate(units) if unit[0].role == "user"]
     last = users[-1] if users else -1
-    return [index for index in range(len(units) - 1) if index != last]
+    starts = [0, *(index for index in users if 0 < index <= last)] if last > 0 else []
+    turns = [list(range(start, end)) for start, end in zip(starts, starts[1:])]
+    return turns + [[index] for index in range(last + 1, len(units) - 1)]
 
 
 def _render(unit: list[Message], chat: Chat, nonce: str, marks: tuple[str, str]) -> str:

@@ -30,7 +30,8 @@ class Decoder:
 
     def __init__(self):
         self._parts: list[bytes] = []  # of the line that has not ended
-        self._size = 0
+        self._size = 0  # of the frame so far, but for the line that has not ended
+        self._pending = 0  # size of that line
         self._after_cr = False
         self._first = True
         self._event = ""
@@ -44,9 +45,6 @@ class Decoder:
             self._after_cr = False
         if not data:
             return []
-        self._size += len(data)
-        if self._size > MAX_FRAME:
-            raise UpstreamError(f"The upstream sent a frame of over {MAX_FRAME} bytes")
         if b"\r" in data:
             self._after_cr = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -54,6 +52,8 @@ class Decoder:
             self._after_cr = False
         if b"\n" not in data:
             self._parts.append(data)
+            self._pending += len(data)
+            self._check(self._pending)
             return []
         if self._parts:
             self._parts.append(data)
@@ -63,32 +63,37 @@ class Decoder:
             data = data.removeprefix(b"\xef\xbb\xbf")
         lines = data.split(b"\n")
         self._parts = [lines.pop()]
+        self._pending = len(self._parts[0])
         frames = []
         for line in lines:
             if not line:
                 if self._data:
                     frames.append(Frame(self._event or "message", "\n".join(self._data), self._id))
                     self._data = []
-                    self._size = len(self._parts[0])
                 self._event = self._id = ""
-            elif line.startswith(b"data:"):
-                self._data.append(_value(line, 5))
-            elif line.startswith(b"event:"):
-                self._event = _value(line, 6)
-            elif line.startswith(b"id:"):
-                if b"\0" not in line:
-                    self._id = _value(line, 3)
-            elif line == b"data":
-                self._data.append("")
-            elif line.startswith(b":") and not self._data:
-                self._size = len(self._parts[0])
+                self._size = 0
+                continue
+            self._check(len(line))
+            name, _, value = line.partition(b":")
+            if not name and not self._data:  # a comment between frames is part of none
+                continue
+            self._size += len(line)
+            if name == b"data":
+                self._data.append(_text(value))
+            elif name == b"event":
+                self._event = _text(value)
+            elif name == b"id" and b"\0" not in value:
+                self._id = _text(value)
+        self._check(self._pending)
         return frames
 
+    def _check(self, more: int) -> None:
+        if self._size + more > MAX_FRAME:
+            raise UpstreamError(f"The upstream sent a frame of over {MAX_FRAME} bytes")
 
-def _value(line: bytes, start: int) -> str:
-    if line[start:start + 1] == b" ":
-        start += 1
-    return line[start:].decode("utf-8", "replace")
+
+def _text(value: bytes) -> str:
+    return value.removeprefix(b" ").decode("utf-8", "replace")
 
 
 def encode(chunks: Iterable[str], heartbeat: bytes, every: float,

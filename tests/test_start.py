@@ -1,0 +1,91 @@
+"""The development start, as `make run` does it: what it prints, README.md's curls, and its end."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+from conftest import ROOT, free_port, until
+
+README = (ROOT / "README.md").read_text("utf-8")
+CURLS = re.findall(r"^    (curl (?:.*\\\n)*.*)$", README, re.M)
+EXPECTED = ['"object": "list"', '"finish_reason": "stop"', "data: [DONE]", '"finish_reason": "tool_calls"',
+            '"finish_reason": "stop"']
+
+
+class Started:
+    def __init__(self, **settings):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": os.environ["PATH"], "PORT": str(self.port), **settings})
+        assert until(self.up)
+        self.banner = "".join(iter(self.process.stdout.readline, "\n"))
+        while "curl" not in self.banner:
+            self.banner += self.process.stdout.readline()
+
+    def up(self):
+        try:
+            return requests.get(self.url + "/health", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
+    def children(self):
+        """The ids of all processes below this one."""
+        below, found = {}, []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            below.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+        ids = [self.process.pid]
+        while ids:
+            found += (more := below.get(ids.pop(), []))
+            ids += more
+        return found
+
+
+@pytest.fixture(scope="module")
+def started():
+    one = Started()
+    yield one
+    one.process.terminate()
+    one.process.communicate(timeout=60)
+
+
+def test_the_start_says_what_runs(started):
+    for word in (started.url + "/v1", "0000", "simulator", "no CURSOR_API_KEY", "curl"):
+        assert word in started.banner
+
+
+@pytest.mark.parametrize("curl, expected", list(zip(CURLS, EXPECTED)), ids=range(len(EXPECTED)))
+def test_a_curl_of_the_readme_prints_what_it_says(started, curl, expected):
+    assert len(CURLS) == len(EXPECTED)
+    words = shlex.split(curl.replace("\\\n", " ").replace("http://127.0.0.1:8002", started.url))
+    run = subprocess.run([words[0], "-s", *words[1:]], text=True, capture_output=True, timeout=60)
+    assert expected in run.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_ends_everything_that_was_started(number):
+    one = Started(API_KEY="a-long-secret-key")
+    assert "a-long-secret-key" not in one.banner
+    ids = one.children()
+    assert len(ids) >= 3  # the simulator, gunicorn and its worker
+    one.process.send_signal(number)
+    one.process.communicate(timeout=60)
+    assert until(lambda: not any(Path(f"/proc/{id}").exists() for id in ids))
+
+
+def test_a_bad_setting_ends_the_start_and_is_named():
+    run = subprocess.run([sys.executable, "app.py"], cwd=ROOT, text=True, capture_output=True, timeout=60,
+                         env={"PATH": os.environ["PATH"], "TIMEOUT": "soon"})
+    assert run.returncode and "TIMEOUT: expected a number" in run.stderr and "'soon'" in run.stderr
