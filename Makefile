@@ -9,11 +9,11 @@ run: .venv/run
 test: .venv/test
 	@$(BIN)/python -m pytest
 
-test-clients: .venv/test tests/clients/node_modules
+test-clients: .venv/clients tests/clients/node_modules
 	@$(BIN)/python -m pytest tests/clients
 
 test-sdk: .venv-sdk/done
-	@.venv-sdk/bin/python -m pytest tests/sdk
+	@.venv-sdk/bin/python -m pytest --confcutdir=tests/sdk tests/sdk
 
 lint: .venv/test
 	@$(BIN)/flake8 .
@@ -25,6 +25,10 @@ lint: .venv/test
 
 .venv/test: .venv/run requirements-test.txt
 	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -r requirements-test.txt
+	@touch $@
+
+.venv/clients: .venv/test requirements-clients.txt
+	@$(BIN)/pip install -q --disable-pip-version-check -r requirements-clients.txt
 	@touch $@
 
 .venv-sdk/done: requirements-sdk-test.txt

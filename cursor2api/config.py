@@ -4,8 +4,11 @@ Every field is one variable, its name in capitals; a bad value is a ConfigError 
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+
+DAY = 86_400  # longer waits than this do not fit all clocks
 
 
 class ConfigError(Exception):
@@ -57,9 +60,13 @@ def _one_of(*words):
 
 
 def _url(value: str) -> str:
-    if value and not value.startswith(("http://", "https://")):
+    if not re.fullmatch(r"https?://[^\s/?#]\S*", value):
         raise ValueError("an http:// or https:// URL")
-    return value.rstrip("/")
+    return value
+
+
+def _base_url(value: str) -> str:
+    return _url(value).rstrip("/")
 
 
 def _headers(value: str) -> tuple[tuple[str, str], ...]:
@@ -91,7 +98,7 @@ class Config:
         "when UISTREAM_URL is set")
     cursor_api_key: str = _option("", _text, "your Cursor API key, for the cloud upstream")
     cursor_base_url: str = _option(
-        "https://api.cursor.com", _url, "where Cursor's API is")
+        "https://api.cursor.com", _base_url, "where Cursor's API is")
     uistream_url: str = _option(
         "", _url, "a service that speaks the AI SDK UI message stream; POSTed to as it stands")
     uistream_headers: tuple[tuple[str, str], ...] = _option(
@@ -118,18 +125,19 @@ class Config:
         False, _flag, "treat tool_choice auto as required; a reply without a call is asked for once "
         "more, then returned as it is")
     timeout: float = _option(
-        120.0, _number(float, 0.1), "longest silence of the upstream within a reply")
-    connect_timeout: float = _option(10.0, _number(float, 0.1), "longest wait for a connection")
+        120.0, _number(float, 0.1, DAY), "longest silence of the upstream within a reply")
+    connect_timeout: float = _option(10.0, _number(float, 0.1, DAY), "longest wait for a connection")
     create_timeout: float = _option(
-        180.0, _number(float, 0.1), "longest wait for Cursor to start an agent, which takes a minute")
+        180.0, _number(float, 0.1, DAY), "longest wait for Cursor to start an agent, which takes a "
+        "minute")
     retry_s: float = _option(
-        0.5, _number(float, 0.001), "pause before the first retry of a request to the upstream; it "
-        "doubles with each")
+        0.5, _number(float, 0.001, DAY), "pause before the first retry of a request to the upstream; "
+        "it doubles with each")
     first_byte_s: float = _option(
-        8.0, _number(float, 0), "a streaming reply starts after this even if the upstream has not "
-        "answered yet; a refusal before it has its true HTTP status")
+        8.0, _number(float, 0, DAY), "a streaming reply starts after this even if the upstream has "
+        "not answered yet; a refusal before it has its true HTTP status")
     heartbeat_s: float = _option(
-        10.0, _number(float, 0.1), "a quiet stream sends a heartbeat this often")
+        10.0, _number(float, 0.1, DAY), "a quiet stream sends a heartbeat this often")
     debug: bool = _option(False, _flag, "log more: what the upstream is asked and when, never content")
 
     @classmethod

@@ -97,7 +97,7 @@ class _Choice:
         self.text: list[str] = []
         self.reasoning: list[str] = []
         self.calls: dict[int, tuple[str, str, list[str]]] = {}
-        self.finish = Finish("stop")
+        self.finish: Finish | None = None
 
     def add(self, event: Event) -> None:
         if type(event) is Text:

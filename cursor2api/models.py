@@ -37,7 +37,7 @@ class Model:
     def context_window(self) -> int:
         text = (self.variants[0].get("context", "") if self.variants else "").lower()
         scale = {"k": 1_000, "m": 1_000_000}.get(text[-1:])
-        return int(text[:-1]) * scale if scale and text[:-1].isdigit() else CONTEXT_WINDOW
+        return int(text[:-1]) * scale if scale and text[:-1].isdecimal() else CONTEXT_WINDOW
 
     def variant(self, wanted: dict[str, str]) -> dict[str, str] | None:
         """The parameter set that has `wanted` and is else nearest to the default; None if none has."""
@@ -65,12 +65,13 @@ class Models:
     """The list, and the way from a name to a model."""
 
     def __init__(self, fetch: Callable[[], list[dict] | None], fixed: tuple[str, ...],
-                 aliases: tuple[tuple[str, str], ...]):
+                 aliases: tuple[tuple[str, str], ...], clock: Callable[[], float] = time.monotonic):
         self._fetch, self._fixed, self._aliases = fetch, fixed, dict(aliases)
+        self._clock = clock
         self._lock = threading.Lock()
         self._models: dict[str, Model] = {}
         self._error: ApiError | None = None
-        self._next = 0.0
+        self._next = float("-inf")
         self.created = int(time.time())
 
     def all(self) -> list[Model]:
@@ -87,7 +88,8 @@ class Models:
         asked = self._aliases.get(name, name)
         known = {model.id: model for model in self.all()}
         names = {alias: model for model in known.values() for alias in model.aliases} | known
-        for id in dict.fromkeys((asked, asked.rpartition("/")[2])):
+        short = asked.rpartition("/")[2]
+        for id in dict.fromkeys((asked, self._aliases.get(short, short))):
             model, think = names.get(id), False
             if model is None and id.endswith(THINKING):
                 base = id.removesuffix(THINKING)
@@ -98,13 +100,13 @@ class Models:
         raise BadRequest(f"Invalid model: {name}", code="model_not_found", param="model")
 
     def _refreshed(self) -> dict[str, Model]:
-        if time.monotonic() < self._next:
+        if self._clock() < self._next:
             return self._models
         # Whoever has a list does not wait for a newer one.
         if not self._lock.acquire(blocking=not (self._models or self._fixed)):
             return self._models
         try:
-            if time.monotonic() >= self._next:
+            if self._clock() >= self._next:
                 try:
                     self._models = {model.id: model for model in map(_model, self._fetch() or [])
                                     if model}
@@ -112,7 +114,7 @@ class Models:
                 except ApiError as error:
                     self._error, wait = error, RETRY_S
                     log.warning("the model list could not be fetched: %s", error.code)
-                self._next = time.monotonic() + wait
+                self._next = self._clock() + wait
             return self._models
         finally:
             self._lock.release()
@@ -141,12 +143,16 @@ def _model(item: dict) -> Model | None:
         for parameter in _dicts(item.get("parameters")) if isinstance(parameter.get("id"), str)}
     variants = sorted(_dicts(item.get("variants")), key=lambda variant: not variant.get("isDefault"))
     return Model(item["id"],
-                 tuple(alias for alias in item.get("aliases") or () if isinstance(alias, str)),
+                 tuple(alias for alias in _list(item.get("aliases")) if isinstance(alias, str)),
                  parameters,
                  tuple({param["id"]: param["value"] for param in _dicts(variant.get("params"))
                         if isinstance(param.get("id"), str) and isinstance(param.get("value"), str)}
                        for variant in variants))
 
 
+def _list(value) -> list:
+    return value if isinstance(value, list) else []
+
+
 def _dicts(value) -> list[dict]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    return [item for item in _list(value) if isinstance(item, dict)]

@@ -68,15 +68,16 @@ def plan(chat: Chat, model: str, params: tuple[tuple[str, str], ...], nonce: str
         head += f"\n\n<system_{nonce}>\n{system}\n</system_{nonce}>"
     tail = _rules(chat, marks, think, require_call)
     units = _units(chat.messages)
-    rendered = [_render(unit, chat, nonce, marks) for unit in units]
-    kept = list(range(len(units)))
+    rendered = [_render(unit, nonce, marks) for unit in units]
+    dropped: set[int] = set()
     if max_length:
-        size = len(head) + len(tail) + sum(map(len, rendered))
+        size = len(head) + sum(len(text) + 2 for text in (*rendered, tail) if text)
         for indices in _expendable(units):
             if size <= max_length:
                 break
-            kept = [index for index in kept if index not in indices]
-            size -= sum(len(rendered[index]) for index in indices)
+            dropped.update(indices)
+            size -= sum(len(rendered[index]) + 2 for index in indices)
+    kept = [index for index in range(len(units)) if index not in dropped]
     messages = [message for index in kept for message in units[index]]
     return Plan(
         model=model, params=params, open_mark=marks[0], close_mark=marks[1],
@@ -145,14 +146,14 @@ def _expendable(units: list[list[Message]]) -> list[list[int]]:
     return turns + [[index] for index in range(last + 1, len(units) - 1)]
 
 
-def _render(unit: list[Message], chat: Chat, nonce: str, marks: tuple[str, str]) -> str:
-    names = {call.id: call.name for message in chat.messages for call in message.tool_calls}
+def _render(unit: list[Message], nonce: str, marks: tuple[str, str]) -> str:
+    names = {call.id: call.name for message in unit for call in message.tool_calls if call.id}
     blocks = []
     for message in unit:
         text = "\n".join(part if isinstance(part, str) else "[image]" for part in message.content)
         attributes = ""
         if message.role == "tool":
-            name = message.name or names.get(message.tool_call_id or "")
+            name = message.name or names.get(message.tool_call_id)
             attributes = "".join(f" {key}={_json(value)}" for key, value in (
                 ("id", message.tool_call_id), ("name", name)) if value)
         elif message.name:
@@ -164,10 +165,10 @@ def _render(unit: list[Message], chat: Chat, nonce: str, marks: tuple[str, str])
 
 
 def _call(call) -> str:
+    arguments = call.arguments.strip() or "{}"
     try:
-        json.loads(call.arguments)
-        arguments = call.arguments.strip()
-    except ValueError:  # a caller's history may hold arguments that were cut
+        json.loads(arguments)
+    except (ValueError, RecursionError):  # a caller's history may hold arguments that were cut
         arguments = _json(call.arguments)
     return f'{{"id": {_json(call.id)}, "name": {_json(call.name)}, "arguments": {arguments}}}'
 

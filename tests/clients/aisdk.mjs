@@ -1,0 +1,30 @@
+// The Vercel AI SDK's openai-compatible provider: a tool loop, streamed and not, and an object.
+import assert from "node:assert/strict";
+import {createOpenAICompatible} from "@ai-sdk/openai-compatible";
+import {generateObject, generateText, stepCountIs, streamText, tool} from "ai";
+import {z} from "zod";
+
+const model = createOpenAICompatible({name: "cursor2api", baseURL: process.argv[2] + "/v1",
+  apiKey: "0000", includeUsage: true, supportsStructuredOutputs: true})("claude-sonnet-4-5-20250929");
+let called = 0;
+const options = {model, stopWhen: stepCountIs(4), maxRetries: 0,
+  prompt: "What is the weather in Paris? Use get_weather.",
+  tools: {get_weather: tool({description: "Weather of a city",
+    inputSchema: z.object({city: z.string()}),
+    execute: async ({city}) => { called += 1; return `18 degrees in ${city}`; }})}};
+
+const whole = await generateText(options);
+assert(whole.text.includes("18"));
+assert.equal(called, 1);
+
+const streamed = streamText(options);
+let text = "";
+for await (const piece of streamed.textStream) text += piece;
+assert(text.includes("18"));
+assert.equal(called, 2);
+assert((await streamed.usage).totalTokens > 0);
+
+const {object} = await generateObject({model, maxRetries: 0, prompt: "Ada is 36",
+  schema: z.object({name: z.string(), age: z.number()})});
+assert.equal(typeof object.age, "number");
+console.log("ok");

@@ -1,0 +1,56 @@
+"""LangChain's ChatOpenAI, unmodified: a tool round trip, structured output, a stream."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+from pydantic import BaseModel
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from conftest import MODEL, gateway  # noqa: E402
+
+
+class Person(BaseModel):
+    name: str
+    age: int
+
+
+@tool
+def get_weather(city: str) -> str:
+    """Weather of a city."""
+    return f"18 degrees in {city}"
+
+
+@pytest.fixture(scope="module")
+def llm():
+    with gateway() as gate:
+        yield ChatOpenAI(model=MODEL, base_url=gate.url + "/v1", api_key="0000", max_retries=0)
+
+
+def test_tools_go_round(llm):
+    bound = llm.bind_tools([get_weather])
+    messages = [HumanMessage("What is the weather in Paris? Use get_weather.")]
+    reply = bound.invoke(messages)
+    [call] = reply.tool_calls
+    assert call["args"] == {"city": "Paris"}
+    messages += [reply, ToolMessage(get_weather.invoke(call["args"]), tool_call_id=call["id"])]
+    assert "18" in bound.invoke(messages).content
+
+
+def test_a_streamed_call_adds_up(llm):
+    total = None
+    for chunk in llm.bind_tools([get_weather]).stream("What is the weather in Paris? Use get_weather."):
+        total = chunk if total is None else total + chunk
+    assert total.tool_calls[0]["args"] == {"city": "Paris"}
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_structured_output(llm, method):
+    assert isinstance(llm.with_structured_output(Person, method=method).invoke("Ada is 36"), Person)
+
+
+def test_a_plain_stream(llm):
+    assert "".join(chunk.content for chunk in llm.stream("Hello"))
