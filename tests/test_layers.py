@@ -1,48 +1,80 @@
 """The rooms of ARCHITECTURE.md: a module imports only from rooms above its own."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "cursor2api"
 ROOMS = {name: room for room, names in enumerate([
     ["errors", "events", "config"],
-    ["sse", "parameters", "chat", "transforms", "jsonstream", "toolcalls", "jsonreply"],
-    ["prompt", "encode"],
-    ["models", "upstream", "reply"],
+    ["parameters", "jsonstream"],
+    ["sse", "chat", "transforms", "toolcalls"],
+    ["jsonreply", "prompt", "encode"],
+    ["upstream.http", "models"],
+    ["upstream", "upstream.cloud", "upstream.uistream", "reply"],
     ["views"]]) for name in names}
-ASIDE = {"simulator", "brain"}
-PACKAGES = {"requests": {"upstream"}, "werkzeug": {"views", "simulator"}, "os": {"simulator"},
-            "jsonschema": {"toolcalls"}, "referencing": {"toolcalls"}, "gunicorn": set(),
-            "dotenv": set()}
-MODULES = sorted((ROOT / "cursor2api").rglob("*.py"))
+ASIDE = {"brain": set(), "simulator": {"brain"}}
+PURE = {name for name, room in ROOMS.items() if room <= ROOMS["encode"]}
+WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
+FOREIGN = {
+    "toolcalls": {"jsonschema", "referencing"},
+    "upstream.http": {"requests"}, "upstream.cloud": {"requests"}, "upstream.uistream": {"requests"},
+    "views": {"werkzeug"}, "simulator": {"werkzeug"}}
 
 
-def imports(path):
-    """(level, dotted name) of each import of a file; names of `from . import x` count as modules."""
+def module(path):
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+MODULES.pop("__init__")
+
+
+def imports(name, path):
+    """(modules of ours, packages of others) that a file imports anywhere in it."""
+    ours, others = set(), set()
+    inside = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            yield from ((0, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.level, node.module
+            others |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            others.add(node.module)
         elif isinstance(node, ast.ImportFrom):
-            yield from ((node.level, alias.name) for alias in node.names)
+            base = inside[:len(inside) + 1 - node.level] + (node.module or "").split(".")
+            base = ".".join(filter(None, base))
+            ours |= {base} if base in MODULES else {
+                f"{base}.{alias.name}".strip(".") for alias in node.names}
+    return ours, {other.partition(".")[0] for other in others}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_a_module_keeps_to_its_room(path):
-    inside = path.parent.name == "upstream"
-    name = "upstream" if inside else path.stem
-    for level, module in imports(path):
-        first = module.split(".")[0]
-        if level == 0:
-            assert name in PACKAGES.get(first, {name}), f"{name} imports {first}"
-        elif inside and level == 1:
-            assert first == "http", f"the adapter {path.stem} imports {first}"
-        elif name in ASIDE:
-            assert first in ASIDE | {"sse"}
-        else:
-            assert first not in ASIDE and ROOMS[first] <= ROOMS[name], f"{name} imports {first}"
-            if name in ("errors", "events", "config"):
-                assert False, f"{name} imports {first}"
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_imports_only_from_rooms_above_it(name):
+    ours, _ = imports(name, MODULES[name])
+    allowed = ASIDE[name] if name in ASIDE else {
+        other for other, room in ROOMS.items() if room < ROOMS[name]}
+    assert ours <= allowed
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_imports_no_package_but_its_own_few(name):
+    _, others = imports(name, MODULES[name])
+    assert others - sys.stdlib_module_names <= FOREIGN.get(name, set())
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_the_inner_rooms_know_no_clock_no_chance_and_no_files(name):
+    _, others = imports(name, MODULES[name])
+    assert not others & WORLD
+
+
+def test_only_the_start_reads_the_environment():
+    files = [*MODULES.values(), *ROOT.glob("*.py")]
+    touching = {path.name for path in files for node in ast.walk(ast.parse(path.read_text("utf-8")))
+                if getattr(node, "attr", getattr(node, "id", "")) in ("environb", "getenv", "putenv")
+                or isinstance(node, ast.Attribute) and node.attr == "environ"
+                and isinstance(node.value, ast.Name) and node.value.id == "os"
+                or isinstance(node, ast.ImportFrom) and node.module == "os"}
+    assert touching == {"app.py", "gunicorn.conf.py"}

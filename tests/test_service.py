@@ -318,3 +318,29 @@ def test_the_ui_message_stream_is_an_upstream_too(gate):
         whole, streamed = other.say(), other.say(stream=True)
         assert body(whole)[0] == fold(streamed)[0] == "one two"
         assert whole.headers["x-cursor2api-upstream"] == "uistream"
+
+
+def test_a_wrong_key_is_the_official_clients_own_exception(gate):
+    with pytest.raises(openai.AuthenticationError) as raised:
+        openai.OpenAI(base_url=gate.url + "/v1", api_key="wrong", max_retries=0).models.list()
+    assert raised.value.code == "invalid_api_key" and raised.value.request_id
+
+
+def test_a_silent_cursor_is_a_timeout():
+    with gateway(environ={"TIMEOUT": "1"}) as gate:
+        script = {"replies": [{"text": "one two three", "stall_after": 1, "times": 0}]}
+        gate.simulator.script(script)
+        response = gate.say()
+        assert response.status_code == 504 and response.json()["error"]["code"] == "idle_timeout"
+        data = events(gate.say(stream=True))
+        assert "idle_timeout" in data[-1] and "[DONE]" not in data
+        assert settled(gate)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+@pytest.mark.parametrize("limit", [{"stop": "two"}, {"max_tokens": 1}], ids=["stop", "max_tokens"])
+def test_a_reply_that_is_cut_here_is_cancelled_at_cursor(gate, limit, stream):
+    gate.simulator.script({"replies": [{"text": "one two " + "word " * 500, "delay": 0.05}]})
+    assert gate.say(stream=stream, **limit).status_code == 200
+    assert settled(gate)
+    assert gate.agents()[-1]["runs"][0]["status"] == "CANCELLED"

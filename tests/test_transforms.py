@@ -2,10 +2,12 @@
 
 import pytest
 from cuts import cuts, joined, spread
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cursor2api.events import Finish, Reasoning, Text, ToolCall, Unfit, Usage, Waiting
-from cursor2api.transforms import (count_usage, hide_thinking, limit_tokens, require_call, require_text,
-                                   split_thinking, stop_at, tokens)
+from cursor2api.transforms import (count_usage, hide_thinking, limit_tokens, overlap, require_call,
+                                   require_text, split_thinking, stop_at, tokens, units)
 
 STOP = Finish("stop")
 
@@ -27,12 +29,39 @@ THINKING = [
     ("a call ends a thinking without end", "<think>a<call_1>b", [Reasoning("a"), Text("<call_1>b")]),
     ("a call within a thinking is thought", "<think>a<call_1>b</think>c",
      [Reasoning("a<call_1>b"), Text("c")]),
+    ("thinking that is closed before a call leaves the call", "<think>a</think>\n<call_1>b",
+     [Reasoning("a"), Text("<call_1>b")]),
+    ("a tag in the answer behind a thinking is text", "<think>a</think>say <think>b</think>",
+     [Reasoning("a"), Text("say <think>b</think>")]),
+    ("a call in each place", "<think>a<call_1>b</think>c<call_1>d",
+     [Reasoning("a<call_1>b"), Text("c<call_1>d")]),
+    ("each tag is closed by its own kind", "<thinking>a</think>b</thinking>c",
+     [Reasoning("a</think>b"), Text("c")]),
+    ("an opened tag within is thought", "<think>a<think>b</think>c", [Reasoning("a<think>b"), Text("c")]),
+    ("marks that almost come are thought", "<think>a</th<call_</thinkx</think>b",
+     [Reasoning("a</th<call_</thinkx"), Text("b")]),
+    ("an empty thinking is none", "<think></think>b", [Text("b")]),
+    ("a thinking and nothing else", "<think>a</think>\n", [Reasoning("a")]),
+    ("white space without a tag stays", " \n a", [Text(" \n a")]),
+    ("a tag of another name is text", "<thinkers>a</thinkers>", [Text("<thinkers>a</thinkers>")]),
+    ("nothing", "", []),
 ]
 
 
 @pytest.mark.parametrize("name, text, expected", THINKING, ids=[row[0] for row in THINKING])
 def test_split_thinking(name, text, expected):
     at_every_cut(lambda events: split_thinking(events, "<call_1>"), text, [*expected, STOP])
+
+
+def test_without_tools_no_mark_ends_a_thinking():
+    at_every_cut(split_thinking, "<think>a<call_1>b", [Reasoning("a<call_1>b"), STOP])
+
+
+@pytest.mark.parametrize("finish", ["stop", "length", "content_filter"])
+def test_a_thinking_keeps_the_finish_reason(finish):
+    for text in ("<think>a", "<think>a</th", "<think>a<call_1>b", "<think>a</think>b", "<thi"):
+        *_, last = split_thinking([Text(text), Usage(1, 2), Finish(finish)], "<call_1>")
+        assert last == Finish(finish)
 
 
 def test_hidden_thinking_is_a_sign_of_life():
@@ -46,12 +75,38 @@ STOPS = [
     ("a beginning of a sequence is released", "one EN", ("END",), [Text("one EN")]),
     ("a sequence at the start", "END", ("END",), []),
     ("a repeated beginning", "aaab", ("aab",), [Text("a")]),
+    ("one within the other", "xabcdy", ("abcd", "c"), [Text("xab")]),
+    ("one ends where the other begins", "xababc", ("babc", "abab"), [Text("x")]),
+    ("only the first of two in a row", "aENDbEND", ("END",), [Text("a")]),
+    ("a line end", "a\n\nb", ("\n\n",), [Text("a")]),
+    ("characters of many bytes", "a世界b", ("世界",), [Text("a")]),
+    ("case matters", "end END", ("END",), [Text("end ")]),
 ]
 
 
 @pytest.mark.parametrize("name, text, sequences, expected", STOPS, ids=[row[0] for row in STOPS])
 def test_stop_at(name, text, sequences, expected):
     at_every_cut(lambda events: stop_at(events, sequences), text, [*expected, STOP])
+
+
+@given(st.text("ab", max_size=12), st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=4))
+def test_the_sequence_that_completes_first_wins(text, sequences):
+    end, at = min(((end, end - len(mark)) for end in range(len(text) + 1) for mark in sequences
+                   if text[:end].endswith(mark)), default=(0, len(text)))
+    expected = [Text(text[:at])] if at else []
+    at_every_cut(lambda events: stop_at(events, tuple(sequences)), text, [*expected, STOP])
+
+
+@given(st.text("ab", max_size=8), st.text("ab", min_size=1, max_size=5))
+def test_overlap_is_the_longest_beginning_of_a_mark(text, mark):
+    assert overlap(text, mark) == max(
+        size for size in range(len(mark)) if size <= len(text) and text.endswith(mark[:size]))
+
+
+def test_no_sequence_reaches_over_a_call():
+    call = ToolCall(0, "call_1", "f", "END")
+    assert list(stop_at([Text("aEN"), call, Text("D"), STOP], ("END",))) == [
+        Text("a"), Text("EN"), call, Text("D"), STOP]
 
 
 def test_a_stop_after_a_call_finishes_with_the_call():
@@ -64,6 +119,11 @@ LIMITS = [
     ("what fits exactly is not cut", "abcdefgh", 2, [Text("abcdefgh"), STOP]),
     ("another character is a token", "世界a", 2, [Text("世界"), Finish("length")]),
     ("a character is never torn", "ab😀", 1, [Text("ab"), Finish("length")]),
+    ("nothing follows a character that did not fit", "ab😀cd", 1, [Text("ab"), Finish("length")]),
+    ("a first character that does not fit", "abcd😀", 1, [Text("abcd"), Finish("length")]),
+    ("all kinds", "a世b😀c", 3, [Text("a世b😀c"), STOP]),
+    ("all kinds, cut", "a世b😀cde", 3, [Text("a世b😀cd"), Finish("length")]),
+    ("nothing", "", 1, [STOP]),
 ]
 
 
@@ -77,9 +137,73 @@ def test_arguments_count_for_the_limit():
     assert joined(limit_tokens(events, 2)) == [ToolCall(0, "call_1", "f", '{"a":"b"'), Finish("length")]
 
 
-def test_an_empty_reply_is_unfit():
-    assert [type(event) for event in require_text([Text(" "), STOP])] == [Text, Unfit, Finish]
-    assert list(require_text([Text("a"), STOP])) == [Text("a"), STOP]
+def test_a_call_of_which_nothing_fits_is_cut():
+    events = [Text("abcd"), ToolCall(0, "call_1", "f", "{}"), Finish("tool_calls")]
+    assert list(limit_tokens(events, 1)) == [Text("abcd"), ToolCall(0, "call_1", "f", ""), Finish("length")]
+
+
+def test_thinking_does_not_count_for_the_limit():
+    events = [Reasoning("x" * 99), Text("abcd"), STOP]
+    assert list(limit_tokens(events, 1)) == events
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_sizes_add_up_wherever_a_text_is_cut(one, other):
+    assert units(one) + units(other) == units(one + other)
+    assert tokens(one) == -(-units(one) // 4) == -(-sum(1 if ord(c) < 128 else 4 for c in one) // 4)
+
+
+CALL = ToolCall(0, "call_1", "f", "{}")
+EMPTY = [
+    ("nothing", [STOP], True),
+    ("white space", [Text(" \n"), Text("\t"), STOP], True),
+    ("thinking alone", [Reasoning("a"), STOP], True),
+    ("text", [Text(" "), Text("a"), STOP], False),
+    ("a call", [CALL, Finish("tool_calls")], False),
+    ("nothing within the limit", [Finish("length")], False),
+]
+
+
+@pytest.mark.parametrize("name, events, unfit", EMPTY, ids=[row[0] for row in EMPTY])
+def test_an_empty_reply_is_unfit(name, events, unfit):
+    out = list(require_text(events))
+    assert [event for event in out if type(event) is not Unfit] == events
+    assert [event.error.code for event in out if type(event) is Unfit] == ["empty_reply"] * unfit
+
+
+TRANSFORMS = {
+    "split_thinking": split_thinking, "split_thinking at a mark": lambda events: split_thinking(events, "<c>"),
+    "hide_thinking": hide_thinking, "stop_at": lambda events: stop_at(events, ("END", "\n")),
+    "limit_tokens": lambda events: limit_tokens(events, 5), "require_text": require_text,
+    "require_call": lambda events: require_call(events, True),
+    "count_usage": lambda events: count_usage(events, 1)}
+EVENTS = st.one_of(
+    st.sampled_from(["<think>", "</think>", "<c>", "<", "E", "END", "a", " ", ""]).map(Text),
+    st.just(Reasoning("r")), st.just(Waiting()), st.just(Usage(1, 2)), st.just(ToolCall(0, None, None, "1")))
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@given(st.lists(EVENTS, max_size=12), st.sampled_from(["stop", "length", "tool_calls", "content_filter"]))
+def test_a_transform_puts_out_one_finish_as_the_last(name, events, reason):
+    out = list(TRANSFORMS[name]([*events, Finish(reason)]))
+    assert [type(event) for event in out].count(Finish) == 1 and type(out[-1]) is Finish
+    if out[-1].reason == reason and name not in ("stop_at", "limit_tokens"):
+        lost = Waiting if name != "count_usage" else (Waiting, Usage)
+        assert [event for event in out if isinstance(event, (ToolCall, Waiting))
+                and not isinstance(event, lost)] == [
+            event for event in events if type(event) is ToolCall]
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_what_is_held_leaves_before_a_call(name):
+    events = [Text("a"), Text("E"), CALL, Finish("tool_calls")]
+    assert joined(TRANSFORMS[name](events))[:2] == [Text("aE"), CALL]
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_transform_lets_waiting_through_at_once(name):
+    out = TRANSFORMS[name](iter([Text("<"), Waiting(), Waiting(), STOP]))
+    assert sum(type(event) is Waiting for event in out) == 2
 
 
 @pytest.mark.parametrize("insist", [True, False])
@@ -91,8 +215,11 @@ def test_a_reply_without_a_call_is_unfit(insist):
 
 
 def test_usage_is_the_upstreams_or_an_estimate():
-    given = Usage(5, 6)
-    assert list(count_usage([given, Text("a"), STOP], 9)) == [Text("a"), given, STOP]
+    theirs = Usage(5, 6)
+    assert list(count_usage([theirs, Text("a"), STOP], 9)) == [Text("a"), theirs, STOP]
+    assert list(count_usage([Usage(1, 1), theirs, STOP], 9)) == [theirs, STOP]
+    events = [Reasoning("abcde"), Text("abcde"), ToolCall(0, "call_1", "name", "{}"), STOP]
+    assert list(count_usage(events, 9))[-2] == Usage(9, 5, 2, source="estimate")
     for pieces in cuts("abcde世"):
         *_, usage, _ = count_usage([*spread(pieces), STOP], 9)
         assert usage == Usage(9, tokens("abcde世"), 0, source="estimate")
