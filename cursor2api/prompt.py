@@ -128,8 +128,7 @@ def _units(messages: Sequence[Message]) -> list[list[Message]]:
     for message in messages:
         if message.role == "system":
             continue
-        if message.role == "tool" and units and (
-                units[-1][0].tool_calls or units[-1][-1].role == "tool"):
+        if message.role == "tool" and units and units[-1][0].tool_calls:
             units[-1].append(message)
         else:
             units.append([message])

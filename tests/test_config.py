@@ -1,8 +1,27 @@
 """Settings: what a value comes to, and a bad one is refused by its name, without showing a key."""
 
+from dataclasses import fields
+
 import pytest
 
 from cursor2api.config import Config, ConfigError
+
+DEFAULTS = {
+    "port": 8002, "api_key": ("0000",), "upstream": "auto", "cursor_api_key": "",
+    "cursor_base_url": "https://api.cursor.com", "uistream_url": "", "uistream_headers": (),
+    "models": (), "model_aliases": (), "system_prompt_inject": "", "max_input_length": 200_000,
+    "expose_thinking": False, "max_n": 4, "strict_params": False, "tool_streaming": "pieces",
+    "max_body_bytes": 20_000_000, "kilo_tool_strict": False, "timeout": 120.0,
+    "connect_timeout": 10.0, "create_timeout": 180.0, "retry_s": 0.5, "first_byte_s": 8.0,
+    "heartbeat_s": 10.0, "debug": False}
+
+
+@pytest.mark.parametrize("environ", [{}, {field.name.upper(): " " for field in fields(Config)}],
+                         ids=["nothing set", "all set to nothing"])
+def test_what_is_not_set_has_its_default(environ):
+    config = Config.read({"PATH": "/bin", "timeout": "1", **environ})
+    assert {field.name: getattr(config, field.name) for field in fields(Config)} == DEFAULTS
+
 
 GOOD = [
     ("PORT", "9000", "port", 9000), ("API_KEY", " a, b ,", "api_key", ("a", "b")),
@@ -11,7 +30,28 @@ GOOD = [
     ("UISTREAM_HEADERS", '{"X": "y"}', "uistream_headers", (("X", "y"),)),
     ("TIMEOUT", "1.5", "timeout", 1.5), ("MAX_INPUT_LENGTH", "0", "max_input_length", 0),
     ("CURSOR_BASE_URL", "http://x/", "cursor_base_url", "http://x"), ("PORT", "", "port", 8002),
+    ("PORT", "0", "port", 0), ("PORT", " 65535 ", "port", 65535),
+    ("UPSTREAM", "Auto", "upstream", "auto"), ("CURSOR_API_KEY", "key", "cursor_api_key", "key"),
+    ("CURSOR_BASE_URL", "https://h:1/p//", "cursor_base_url", "https://h:1/p"),
+    ("UISTREAM_HEADERS", "{}", "uistream_headers", ()),
+    ("MODEL_ALIASES", "a=b=c", "model_aliases", (("a", "b=c"),)),
+    ("MODELS", ",", "models", ()), ("SYSTEM_PROMPT_INJECT", "a\nb", "system_prompt_inject", "a\nb"),
+    ("MAX_N", "128", "max_n", 128), ("MAX_BODY_BYTES", "1", "max_body_bytes", 1),
+    ("TOOL_STREAMING", "WHOLE", "tool_streaming", "whole"),
+    ("CONNECT_TIMEOUT", "3", "connect_timeout", 3.0), ("CREATE_TIMEOUT", "60", "create_timeout", 60.0),
+    ("RETRY_S", "0.01", "retry_s", 0.01), ("FIRST_BYTE_S", "0", "first_byte_s", 0.0),
+    ("HEARTBEAT_S", "0.1", "heartbeat_s", 0.1), ("TIMEOUT", "86400", "timeout", 86400.0),
+    *((name, value, name.lower(), expected)
+      for name in ("EXPOSE_THINKING", "STRICT_PARAMS", "KILO_TOOL_STRICT", "DEBUG")
+      for value, expected in (("1", True), ("TRUE", True), ("on", True), ("0", False), ("no", False),
+                              ("off", False), ("False", False))),
 ]
+
+
+def test_every_setting_has_a_good_value_here():
+    assert {field for _, _, field, _ in GOOD} | {"uistream_url"} == set(DEFAULTS)
+    config = Config.read({"UISTREAM_URL": "http://h/chat/", "MODELS": "m"})
+    assert config.uistream_url == "http://h/chat/", "it is called as it stands"
 
 
 @pytest.mark.parametrize("name, value, field, expected", GOOD, ids=[f"{row[0]}={row[1]}" for row in GOOD])
@@ -25,10 +65,29 @@ BAD = [
     ({"UISTREAM_HEADERS": '{"secret-key": 1}'}, "UISTREAM_HEADERS"), ({"UPSTREAM": "x"}, "UPSTREAM"),
     ({"CURSOR_BASE_URL": "ftp://x"}, "CURSOR_BASE_URL"), ({"UPSTREAM": "cloud"}, "CURSOR_API_KEY"),
     ({"UPSTREAM": "uistream"}, "UISTREAM_URL"), ({"UISTREAM_URL": "http://x"}, "MODELS"),
+    ({"UPSTREAM": "simulator"}, "CURSOR_API_KEY"),
+    ({"UISTREAM_URL": "http://x", "MODELS": ","}, "MODELS"),
+    *(({name: value}, name) for name in ("PORT", "MAX_INPUT_LENGTH", "MAX_N", "MAX_BODY_BYTES")
+      for value in ("-1", "1.5", "1e3", "ten", "nan", "0x10", "9" * 5000)),
+    *(({name: value}, name) for name in ("TIMEOUT", "CONNECT_TIMEOUT", "CREATE_TIMEOUT", "RETRY_S",
+                                         "FIRST_BYTE_S", "HEARTBEAT_S")
+      for value in ("-1", "ten", "nan", "inf", "1e400", "1e300", "86401", "1s")),
+    *(({name: "0"}, name) for name in ("TIMEOUT", "CONNECT_TIMEOUT", "CREATE_TIMEOUT", "RETRY_S",
+                                       "HEARTBEAT_S", "MAX_N", "MAX_BODY_BYTES")),
+    ({"MAX_N": "129"}, "MAX_N"), ({"TOOL_STREAMING": "half"}, "TOOL_STREAMING"),
+    *(({name: "maybe"}, name) for name in ("EXPOSE_THINKING", "STRICT_PARAMS", "KILO_TOOL_STRICT")),
+    *(({name: value}, name) for name in ("CURSOR_BASE_URL", "UISTREAM_URL")
+      for value in ("x", "ftp://x", "http://", "https:///x", "http:x", "http://a b", "//x", "http://?x")),
+    *(({"UISTREAM_HEADERS": value}, "UISTREAM_HEADERS")
+      for value in ("X: secret", '["secret"]', '"secret"', "1", "null", '{"secret": null}',
+                    '{"secret": {}}', "{'secret': 'x'}")),
+    *(({"MODEL_ALIASES": value}, "MODEL_ALIASES") for value in ("=", "a=", "=b", "a=b,c", "a:b")),
+    ({"CURSOR_API_KEY": "secret", "API_KEY": "secret", "TIMEOUT": "x"}, "TIMEOUT"),
+    ({"CURSOR_API_KEY": "secret", "API_KEY": "secret", "UPSTREAM": "uistream"}, "UISTREAM_URL"),
 ]
 
 
-@pytest.mark.parametrize("environ, name", BAD, ids=[str(row[0]) for row in BAD])
+@pytest.mark.parametrize("environ, name", BAD, ids=[str(row[0])[:80] for row in BAD])
 def test_a_bad_value_is_refused_by_name(environ, name):
     with pytest.raises(ConfigError, match=f"^{name}: expected ") as raised:
         Config.read(environ)
@@ -37,5 +96,12 @@ def test_a_bad_value_is_refused_by_name(environ, name):
 
 def test_the_upstream_follows_from_what_is_set():
     assert Config.read({}).upstream_in_use is None
+    assert Config.read({"UPSTREAM": "simulator", "CURSOR_API_KEY": "k"}).upstream_in_use == "simulator"
+    assert Config.read({"CURSOR_API_KEY": "k", "UISTREAM_URL": "http://x"}).upstream_in_use == "cloud"
     assert Config.read({"CURSOR_API_KEY": "k"}).upstream_in_use == "cloud"
     assert Config.read({"UISTREAM_URL": "http://x", "MODELS": "m"}).upstream_in_use == "uistream"
+
+
+@pytest.mark.parametrize("keys, default", [("0000", True), ("a,0000", True), ("a", False), ("00000", False)])
+def test_the_default_key_is_known_as_such(keys, default):
+    assert Config.read({"API_KEY": keys}).default_key == default

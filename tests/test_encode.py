@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from cursor2api.encode import Head, chunks, completion
@@ -22,6 +23,17 @@ REPLIES = [
                                    Finish("tool_calls")]]),
     ("a cut call", HEAD, [[Text("a"), *CALL[:2], USAGE, Finish("length")]]),
     ("a call in the old form", OLD, [[*CALL, USAGE, Finish("tool_calls")]]),
+    ("two calls, the second cut", HEAD, [[*CALL, ToolCall(1, "call_2", "g", '{"b": "'), USAGE,
+                                          Finish("length")]]),
+    ("a call that is whole at the limit", HEAD, [[*CALL, USAGE, Finish("length")]]),
+    ("two calls in the old form", OLD, [[*CALL, ToolCall(1, "call_2", "g", "{}"), USAGE,
+                                         Finish("tool_calls")]]),
+    ("text in the old form", OLD, [[Text("a"), USAGE, Finish("stop")]]),
+    ("a filtered reply", HEAD, [[Text("a"), USAGE, Finish("content_filter")]]),
+    ("all kinds in turn", HEAD, [[Reasoning("r"), Text("a"), Reasoning("s"), Text("b"), Waiting(),
+                                  *CALL, USAGE, Finish("tool_calls")]]),
+    ("calls in two choices", HEAD, [[*CALL, USAGE, Finish("tool_calls")],
+                                    [Text("b"), *CALL, USAGE, Finish("tool_calls")]]),
     ("two choices", HEAD, [[Text("a"), USAGE, Finish("stop")], [Text("b"), USAGE, Finish("length")]]),
 ]
 
@@ -36,7 +48,7 @@ def pairs(replies):
 def folded(texts):
     choices, usage = {}, None
     for chunk in map(json.loads, filter(None, texts)):
-        ChatCompletionChunk.model_validate(chunk, strict=False)
+        ChatCompletionChunk.model_validate_json(json.dumps(chunk), strict=True)
         usage = chunk.get("usage") or usage
         for choice in chunk["choices"]:
             assert len(set(choice["delta"]) - {"role", "refusal"}) <= 1
@@ -61,21 +73,33 @@ def folded(texts):
 
 def whole(arguments):
     try:
-        return bool(json.loads(arguments))
+        json.loads(arguments)
     except ValueError:
         return False
+    return True
 
 
-@pytest.mark.parametrize("name, head, replies", REPLIES, ids=[row[0] for row in REPLIES])
+def body_of(replies, head):
+    """What the generator returns; it yields at each Waiting."""
+    fold = completion(pairs(replies), head, count=len(replies))
+    waits = 0
+    while True:
+        try:
+            next(fold)
+            waits += 1
+        except StopIteration as end:
+            assert waits == sum(events.count(Waiting()) for events in replies)
+            return end.value
+
+
+every_reply = pytest.mark.parametrize("name, head, replies", REPLIES, ids=[row[0] for row in REPLIES])
+
+
+@every_reply
 def test_the_chunks_put_together_are_the_body(name, head, replies):
     texts = list(chunks(pairs(replies), head, count=len(replies), include_usage=True))
-    fold = completion(pairs(replies), head, count=len(replies))
-    try:
-        while True:
-            next(fold)
-    except StopIteration as end:
-        body = end.value
-    ChatCompletion.model_validate(body)
+    body = body_of(replies, head)
+    ChatCompletion.model_validate_json(json.dumps(body), strict=True)
     choices, usage = folded(texts)
     assert usage == body["usage"] and usage["total_tokens"] == 7 * len(replies)
     for choice in body["choices"]:
@@ -90,6 +114,95 @@ def test_the_chunks_put_together_are_the_body(name, head, replies):
         if kept["old"]:
             assert kept["old"] == list(message["function_call"].values())
         assert message["refusal"] is None and choice["logprobs"] is None
+
+
+@every_reply
+def test_the_official_client_puts_the_chunks_together(name, head, replies):
+    state = ChatCompletionStreamState()
+    for text in filter(None, chunks(pairs(replies), head, count=len(replies), include_usage=True)):
+        state.handle_chunk(ChatCompletionChunk.model_validate_json(text))
+    snapshot, body = state.current_completion_snapshot, body_of(replies, head)
+    assert snapshot.usage.to_dict() == body["usage"]
+    assert (snapshot.id, snapshot.created, snapshot.model) == (head.id, head.created, head.model)
+    for choice, expected in zip(snapshot.choices, body["choices"], strict=True):
+        message = {key: value for key, value in choice.message.to_dict().items()
+                   if value is not None and key not in ("refusal", "tool_calls")}
+        assert message == {"content": ""} | {
+            key: value for key, value in expected["message"].items()
+            if value is not None and key not in ("refusal", "tool_calls")}
+        calls = [(call.id, call.type, call.function.name, call.function.arguments)
+                 for call in choice.message.tool_calls or () if whole(call.function.arguments)]
+        assert calls == [(call["id"], call["type"], *call["function"].values())
+                         for call in expected["message"].get("tool_calls", ())]
+
+
+COMPLETION_KEYS = {"id", "object", "created", "model", "choices", "usage"}
+DETAILS = {"prompt_tokens_details", "completion_tokens_details"}
+
+
+@every_reply
+def test_every_key_that_the_schema_requires_is_there(name, head, replies):
+    body = body_of(replies, head)
+    assert set(body) == COMPLETION_KEYS and body["object"] == "chat.completion"
+    assert DETAILS < set(body["usage"]) and body["usage"]["source"] == "upstream"
+    for choice in body["choices"]:
+        message = choice["message"]
+        assert set(choice) == {"index", "message", "logprobs", "finish_reason"}
+        assert {"role", "content", "refusal"} <= set(message) and message["role"] == "assistant"
+        assert message["content"] is not None or "tool_calls" in message or "function_call" in message
+        assert message["content"] != "" or not {"tool_calls", "function_call"} & set(message)
+        assert None not in (message.get("tool_calls", 0), message.get("function_call", 0))
+    for text in filter(None, chunks(pairs(replies), head, count=len(replies))):
+        chunk = json.loads(text)
+        assert set(chunk) == COMPLETION_KEYS - {"usage"}
+        assert chunk["object"] == "chat.completion.chunk" and len(chunk["choices"]) == 1
+        for choice in chunk["choices"]:
+            assert set(choice) == {"index", "delta", "logprobs", "finish_reason"}
+            assert choice["finish_reason"] is None or choice["delta"] == {}
+
+
+@every_reply
+def test_what_names_a_call_is_sent_once(name, head, replies):
+    seen = set()
+    for text in filter(None, chunks(pairs(replies), head, count=len(replies))):
+        choice = json.loads(text)["choices"][0]
+        for call in choice["delta"].get("tool_calls", ()):
+            place = choice["index"], call["index"]
+            assert set(call) == ({"index", "function"} if place in seen else
+                                 {"index", "id", "type", "function"})
+            assert set(call["function"]) == ({"arguments"} if place in seen else {"name", "arguments"})
+            seen.add(place)
+        if "function_call" in choice["delta"]:
+            assert ("name" in choice["delta"]["function_call"]) == (choice["index"] not in seen)
+            seen.add(choice["index"])
+
+
+@pytest.mark.parametrize("model", ['a "quoted" \\ one', "naïve/世界😀", "], \"usage\": null}", "{}\n\u2028"])
+@pytest.mark.parametrize("include_usage", [True, False])
+def test_any_model_name_survives(model, include_usage):
+    head = Head("chatcmpl-1", 1, model)
+    texts = [text for text in chunks(pairs(REPLIES[0][2]), head, include_usage=include_usage) if text]
+    for text in [*texts, head.heartbeat(include_usage)]:
+        assert json.loads(text)["model"] == model and "\n" not in text and text.isascii()
+
+
+def test_waiting_is_an_empty_text_and_the_roles_leave_at_once():
+    texts = list(chunks([(0, Waiting()), (0, Text("a")), (0, Waiting())], HEAD))
+    assert [bool(text) for text in texts] == [True, False, False, True, False]
+
+
+def test_one_estimate_makes_the_sum_an_estimate():
+    usage = body_of([[Usage(1, 2, 1, 1), Finish("stop")],
+                     [Usage(3, 4, 2, 3, "estimate"), Finish("stop")]], HEAD)["usage"]
+    assert usage["source"] == "estimate" and usage["total_tokens"] == 10
+    assert usage["prompt_tokens_details"]["cached_tokens"] == 4
+    assert usage["completion_tokens_details"]["reasoning_tokens"] == 3
+
+
+def test_a_reply_without_a_finish_is_never_a_stop():
+    with pytest.raises(AttributeError):
+        body_of([[Text("a"), USAGE]], HEAD)
+    assert all('"finish_reason":null' in text for text in chunks([(0, Text("a"))], HEAD) if text)
 
 
 def test_the_role_comes_first_for_each_choice_and_the_usage_last():

@@ -1,11 +1,12 @@
 """From a caller's name to a model, and the list that it comes from."""
 
 import threading
+import time
 
 import pytest
 
 from cursor2api.errors import BadRequest, UpstreamError
-from cursor2api.models import Models
+from cursor2api.models import FRESH_S, RETRY_S, Model, Models
 
 ITEMS = [
     {"id": "sonnet", "aliases": ["latest"], "parameters": [
@@ -18,12 +19,22 @@ ITEMS = [
          {"params": [{"id": "thinking", "value": "true"}, {"id": "context", "value": "1m"}]},
          {"params": [{"id": "thinking", "value": "true"}, {"id": "effort", "value": "high"}]}]},
     {"id": "plain"}, {"id": "with/slash"}, {"id": ""}, {"name": "odd"}]
+ALIASES = (("mine", "plain"), ("deep", "sonnet-thinking"), ("far", "anthropic/sonnet"), ("latest2", "latest"))
 THINKS = {"thinking": "true", "context": "1m"}
 
 NAMES = [
     ("an id", "sonnet", None, ("sonnet", {}, False, False)),
     ("an alias of Cursor", "latest", None, ("sonnet", {}, False, False)),
     ("an alias of the operator", "mine", None, ("plain", {}, False, False)),
+    ("an alias of the operator behind a prefix", "x/mine", None, ("plain", {}, False, False)),
+    ("an alias of the operator, thinking", "mine-thinking", None, ("plain", {}, True, False)),
+    ("both, behind a prefix", "x/mine-thinking", None, ("plain", {}, True, False)),
+    ("an alias for a thinking name", "deep", None, ("sonnet", THINKS, False, False)),
+    ("an alias for a name with a prefix", "far", None, ("sonnet", {}, False, False)),
+    ("an alias for an alias of Cursor", "latest2", None, ("sonnet", {}, False, False)),
+    ("an alias of Cursor behind a prefix", "x/latest", None, ("sonnet", {}, False, False)),
+    ("two prefixes", "openrouter/anthropic/sonnet-thinking", None, ("sonnet", THINKS, False, False)),
+    ("an id with a slash, thinking", "with/slash-thinking", None, ("with/slash", {}, True, False)),
     ("a vendor prefix", "anthropic/sonnet", None, ("sonnet", {}, False, False)),
     ("an id with a slash", "with/slash", None, ("with/slash", {}, False, False)),
     ("thinking by parameter", "sonnet-thinking", None, ("sonnet", THINKS, False, False)),
@@ -33,19 +44,69 @@ NAMES = [
      ("sonnet", {"thinking": "true", "effort": "high"}, False, True)),
     ("an effort in no variant", "sonnet", "low", ("sonnet", {}, False, False)),
     ("an effort without parameter", "plain", "high", ("plain", {}, False, False)),
+    ("an effort that the default lacks", "sonnet", "high",
+     ("sonnet", {"thinking": "true", "effort": "high"}, False, True)),
 ]
 
 
 @pytest.mark.parametrize("name, asked, effort, expected", NAMES, ids=[row[0] for row in NAMES])
 def test_a_name_comes_to_a_model(name, asked, effort, expected):
-    choice = Models(lambda: ITEMS, (), (("mine", "plain"),)).choose(asked, effort)
+    choice = Models(lambda: ITEMS, (), ALIASES).choose(asked, effort)
     assert (choice.model.id, dict(choice.params), choice.think, choice.effort_used) == expected
 
 
-@pytest.mark.parametrize("name", ["nope", "x/nope", "-thinking", ""])
+ODD = [
+    ("no objects", [None, 1, "a", [], {}], []),
+    ("ids that are no text", [{"id": 1}, {"id": None}, {"id": ["a"]}, {"id": {}}], []),
+    ("aliases that are a text", [{"id": "a", "aliases": "bc"}], ["a"]),
+    ("aliases that are a number", [{"id": "a", "aliases": 1}], ["a"]),
+    ("aliases that are none", [{"id": "a", "aliases": [None, 1, ["b"], "b"]}], ["a", "b"]),
+    ("parameters of odd forms", [{"id": "a", "parameters": [None, 1, {}, {"id": 1}, {"id": "p"}, {
+        "id": "thinking", "values": 1}, {"id": "q", "values": [None, "x", {"value": 1}]}]}], ["a"]),
+    ("parameters that are none", [{"id": "a", "parameters": "thinking", "variants": {"a": 1}}], ["a"]),
+    ("variants of odd forms", [{"id": "a", "variants": [None, 1, {}, {"params": 1}, {"params": [
+        None, {}, {"id": 1, "value": "x"}, {"id": "x", "value": 1}]}]}], ["a"]),
+    ("a window of an odd form", [{"id": "a", "variants": [{"params": [
+        {"id": "context", "value": "²k"}]}]}], ["a"]),
+    ("one id twice", [{"id": "a"}, {"id": "a"}], ["a"]),
+]
+
+
+@pytest.mark.parametrize("name, items, names", ODD, ids=[row[0] for row in ODD])
+def test_a_list_of_an_odd_form_gives_what_can_be_used(name, items, names):
+    models = Models(lambda: items, (), ())
+    assert [name for model in models.all() for name in (model.id, *model.aliases)] == names
+    for name in names:
+        for asked in (name, name + "-thinking"):
+            choice = models.choose(asked, "high")
+            assert (choice.params, choice.effort_used) == ((), False)
+        assert choice.think and choice.model.context_window == 200_000
+
+
+WANTED = [
+    ("the default, when all fits", {}, {"a": "1", "b": "1"}),
+    ("the nearest to the default", {"c": "1"}, {"a": "1", "b": "2", "c": "1"}),
+    ("none that exists", {"a": "3"}, None),
+]
+
+
+@pytest.mark.parametrize("name, wanted, expected", WANTED, ids=[row[0] for row in WANTED])
+def test_a_variant_is_one_that_exists(name, wanted, expected):
+    variants = ({"a": "1", "b": "1"}, {"a": "2", "b": "2", "c": "1"}, {"a": "1", "b": "2", "c": "1"})
+    assert Model("m", variants=variants).variant(wanted) == expected
+
+
+@pytest.mark.parametrize("wanted, expected", [
+    ({}, {}), ({"p": "1"}, {"p": "1"}), ({"p": "2"}, None), ({"q": "1"}, None)])
+def test_without_variants_the_parameters_say_what_exists(wanted, expected):
+    assert Model("m", parameters={"p": ("1",)}).variant(wanted) == expected
+
+
+@pytest.mark.parametrize("name", ["nope", "x/nope", "-thinking", "", "/", "sonnet-thinking-thinking", "sonnet/"])
 def test_an_unknown_name_is_refused(name):
-    with pytest.raises(BadRequest, match="Invalid model: " + name):
+    with pytest.raises(BadRequest, match="Invalid model: " + name) as raised:
         Models(lambda: ITEMS, (), ()).choose(name)
+    assert (raised.value.code, raised.value.param) == ("model_not_found", "model")
 
 
 def test_the_window_is_the_default_variants():
@@ -61,6 +122,96 @@ def test_a_fixed_list_needs_no_upstream():
     models = Models(failing, ("a", "b"), ())
     assert [model.id for model in models.all()] == ["a", "b"]
     assert models.choose("a-thinking").think
+    with pytest.raises(BadRequest):
+        models.choose("sonnet")
+
+
+def test_a_fixed_list_takes_what_is_known_of_its_models():
+    models = Models(lambda: ITEMS, ("plain", "sonnet", "new"), ())
+    assert [model.id for model in models.all()] == ["plain", "sonnet", "new"]
+    assert dict(models.choose("latest-thinking").params) == THINKS
+    assert Models(lambda: None, ("a",), ()).choose("a").model == Model("a")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Upstream:
+    """Gives its items, or raises when they are an error; counts."""
+
+    def __init__(self, items):
+        self.items, self.fetches = items, 0
+
+    def __call__(self):
+        self.fetches += 1
+        if isinstance(self.items, Exception):
+            raise self.items
+        return self.items
+
+
+def test_a_list_is_fetched_again_when_it_is_no_longer_fresh():
+    upstream, clock = Upstream([{"id": "a"}]), Clock()
+    models = Models(upstream, (), (), clock)
+    for now, items, ids, fetches in [
+            (0, [{"id": "a"}], ["a"], 1), (FRESH_S - 1, [{"id": "b"}], ["a"], 1),
+            (FRESH_S, [{"id": "b"}], ["b"], 2), (2 * FRESH_S - 1, [], ["b"], 2)]:
+        clock.now, upstream.items = now, items
+        assert ([model.id for model in models.all()], upstream.fetches) == (ids, fetches)
+
+
+def test_a_stale_list_is_served_while_there_is_no_newer_one():
+    upstream, clock = Upstream([{"id": "a"}]), Clock()
+    models = Models(upstream, (), (), clock)
+    models.all()
+    upstream.items = UpstreamError("down")
+    for now, fetches in [(FRESH_S, 2), (FRESH_S + RETRY_S - 1, 2), (FRESH_S + RETRY_S, 3)]:
+        clock.now = now
+        assert ([model.id for model in models.all()], upstream.fetches) == (["a"], fetches)
+    clock.now, upstream.items = FRESH_S + 2 * RETRY_S, [{"id": "b"}]
+    assert models.choose("b").model.id == "b"
+
+
+def test_after_an_error_the_list_is_tried_again_soon():
+    upstream, clock = Upstream(UpstreamError("down")), Clock()
+    models = Models(upstream, (), (), clock)
+    with pytest.raises(UpstreamError):
+        models.choose("a")
+    clock.now, upstream.items = RETRY_S, [{"id": "a"}]
+    assert models.choose("a").model.id == "a"
+
+
+def test_a_fault_while_fetching_leaves_no_lock_behind():
+    upstream = Upstream(KeyError("a bug"))
+    models = Models(upstream, (), ())
+    with pytest.raises(KeyError):
+        models.all()
+    upstream.items = [{"id": "a"}]
+    assert [model.id for model in models.all()] == ["a"]
+
+
+def test_who_has_a_list_does_not_wait_for_a_newer_one():
+    clock, begun, go = Clock(), threading.Event(), threading.Event()
+
+    def fetch():
+        if clock.now:
+            begun.set()
+            assert go.wait(30)
+            return [{"id": "new"}]
+        return [{"id": "old"}]
+    models = Models(fetch, (), (), clock)
+    models.all()
+    clock.now = FRESH_S
+    thread = threading.Thread(target=models.all)
+    thread.start()
+    assert begun.wait(30)
+    assert [model.id for model in models.all()] == ["old"]
+    go.set()
+    thread.join(30)
+    assert [model.id for model in models.all()] == ["new"]
 
 
 def test_without_any_list_the_upstreams_error_is_told_and_it_is_not_stormed():
@@ -77,12 +228,19 @@ def test_without_any_list_the_upstreams_error_is_told_and_it_is_not_stormed():
 
 
 def test_one_thread_at_a_time_fetches():
-    fetches, together = [], threading.Barrier(8)
+    looks, fetches, together = [], [], threading.Barrier(8)
+
+    def clock():
+        looks.append(1)
+        return 0.0
 
     def fetch():
         fetches.append(1)
+        deadline = time.monotonic() + 30  # all have found the list old, and one has found it so twice
+        while len(looks) < 9 and time.monotonic() < deadline:
+            time.sleep(0.001)
         return ITEMS
-    models = Models(fetch, (), ())
+    models = Models(fetch, (), (), clock)
 
     def ask():
         together.wait()
