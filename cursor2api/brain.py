@@ -97,6 +97,12 @@ def answer(prompt: str, images: int = 0, thinking: bool = False,
     return (thought if thinking else ""), text
 
 
+def marks(prompts: Sequence[str]) -> tuple[str, str]:
+    """What stands around a call in the latest example of one; nothing if there is none."""
+    example = next(filter(None, (read(prompt).example for prompt in reversed(prompts))), ("", {}, ""))
+    return example[0].strip(), example[2].strip()
+
+
 def shorten(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= 300 else text[:300] + "..."

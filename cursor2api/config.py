@@ -118,7 +118,7 @@ class Config:
         False, _flag, "refuse parameters that have no effect instead of reporting them")
     tool_streaming: str = _option(
         "pieces", _one_of("pieces", "whole"), "pieces streams a tool call as it is written, whole sends "
-        "each in one delta after its check")
+        "each in one delta after its check, and nothing of a call that was cut")
     max_body_bytes: int = _option(
         20_000_000, _number(int, 1), "largest request body")
     kilo_tool_strict: bool = _option(

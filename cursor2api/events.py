@@ -1,7 +1,8 @@
 """Everything that an upstream can say, as frozen values. The whole service is functions over these.
 
 A stream of events holds any number of Text, Reasoning, ToolCall and Waiting, at most one Usage, and
-ends with exactly one Finish; a failure is an exception, never an event.
+ends with exactly one Finish; a failure is an exception, never an event. Unfit and Note come from
+transforms and go no further than reply.py.
 """
 
 from dataclasses import dataclass
@@ -62,10 +63,23 @@ class Unfit:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What the log must say of a tool call that does not leave as the model wrote it.
+
+    `why` is one of a few fixed phrases and never what the model wrote. `id` is None if nothing of
+    the call has left, `name` is None unless it is a tool's.
+    """
+
+    why: str
+    name: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The end; `reason` is stop, length, tool_calls or content_filter."""
 
     reason: str
 
 
-Event = Text | Reasoning | ToolCall | Waiting | Usage | Unfit | Finish
+Event = Text | Reasoning | ToolCall | Waiting | Usage | Unfit | Note | Finish

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .chat import Chat
-from .events import Event, Text, ToolCall, Unfit, Waiting
+from .events import Event, Note, Text, ToolCall, Unfit, Waiting
 from .jsonreply import only_json
 from .models import MAX_TOKENS
 from .prompt import Plan, repair, shown_tools
@@ -32,14 +32,17 @@ class Terms:
     insist_on_call: bool = False  # asks for a call once more, and never fails for want of one
 
 
-def reply(stream, chat: Chat, plan: Plan, terms: Terms,
-          new_id: Callable[[], str]) -> Iterator[Event]:
-    """The events that leave for one choice. Raises ApiError, also for a reply that stays unfit."""
-    return count_usage(_repaired(stream, chat, plan, terms, new_id), plan.prompt_tokens)
+def reply(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[], str],
+          note: Callable[[Note], None]) -> Iterator[Event]:
+    """The events that leave for one choice; what the log must say of its tool calls goes to `note`.
+
+    Raises ApiError, also for a reply that stays unfit.
+    """
+    return count_usage(_repaired(stream, chat, plan, terms, new_id, note), plan.prompt_tokens)
 
 
-def _repaired(stream, chat: Chat, plan: Plan, terms: Terms,
-              new_id: Callable[[], str]) -> Iterator[Event]:
+def _repaired(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[], str],
+              note: Callable[[Note], None]) -> Iterator[Event]:
     for last in (False, True):
         said: list[str] = []
         kept: list[Event] = []
@@ -51,6 +54,8 @@ def _repaired(stream, chat: Chat, plan: Plan, terms: Terms,
                     break
                 if event.error:
                     raise event.error
+            elif kind is Note:
+                note(event)
             elif terms.hold and kind is not Waiting:
                 kept.append(event)
             else:

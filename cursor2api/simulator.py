@@ -16,7 +16,8 @@ and each new run takes the first reply whose `when` fits and whose `times` is no
 reply (`defaults` of serve are such keys, for every run):
 
     when, times          substring of the prompt; how many runs (1; 0: any number)
-    thinking, text       what is said; without text, frames or raw the brain speaks
+    thinking, text       what is said; without text, frames or raw the brain speaks. {open} and {close}
+                         in the text become what stands around a call in the prompt's own example
     frames               [[event, data], ...] in place of the frames made from thinking and text
     raw                  the stream's whole body: text with {run} and {agent}, or {"base64": ..}
     chunk, usage         characters a delta (else a word); the turn's usage
@@ -683,6 +684,9 @@ class Simulator:
     def compose(self, prompt, images, model, reply, earlier, boot) -> Run:
         thinking, text = reply.get("thinking", ""), reply.get("text")
         scripted = [data for event, data in reply.get("frames", ()) if event == "assistant"]
+        if text and ("{open}" in text or "{close}" in text):
+            before, after = brain.marks([*earlier, prompt])
+            text = text.replace("{open}", before).replace("{close}", after)
         if text is None and not reply.keys() & {"frames", "raw"}:
             thinks = model["params"].get("thinking") == "true"
             thought, text = brain.answer(prompt, images, thinks, earlier)

@@ -15,11 +15,12 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from .errors import UpstreamError
-from .events import Event, Finish, Text, ToolCall, Unfit
+from .events import Event, Finish, Note, Text, ToolCall, Unfit
 from .jsonstream import Held, Reader
 
 CAP = 8 << 20  # characters of one call; a longer one counts as cut
 HEAD = 1024  # characters in which a call must show its name and arguments to be streamed
+MISFIT = "its arguments do not fit their schema"
 SLICE = 4096  # characters taken up at a time, so that cutting off their beginning stays cheap
 
 NAMES = ("name", "tool", "tool_name", "function")
@@ -51,7 +52,8 @@ def split_calls(events: Iterable[Event], *, open_mark: str, close_mark: str, too
     Marks begin with their only "<". A reply without marks is a call only if it is nothing else.
     What cannot be a call yields Unfit first; then, if one goes on, its text leaves as it came, or
     the Unfit's error is raised. `whole`: each call leaves in one piece. Without `parallel` the first
-    call ends the reply, and the caller closes the upstream.
+    call ends the reply, and the caller closes the upstream. A Note tells of each call that does not
+    leave as it was written.
     """
     return _Splitter(events, open_mark, close_mark, tools, parallel, new_id, whole).split()
 
@@ -70,7 +72,8 @@ class _Splitter:
         self.raw = Held()  # what was taken up since an envelope's beginning
         self.room = CAP
         self.calls = 0  # that have begun to leave
-        self.written = {}  # arguments by the model's own id and the name
+        self.ids = set()  # (the model's own id, name) of the calls that have left
+        self.left = set()  # (the model's own id or None, name, arguments) of them
         self.reason = None  # for which the reply ends here, whatever the upstream still says
 
     def split(self):
@@ -168,8 +171,7 @@ class _Splitter:
             if self.text.startswith(self.close_mark):
                 break
             if not self.text:
-                self.reason = "length"
-                return True
+                return (yield from self._cut())
             if self.text[0] not in "{[":
                 return (yield from self._unfit("there is no JSON object between its marks"))
             if not (yield from self._call()):
@@ -203,24 +205,32 @@ class _Splitter:
                 if tool:
                     return (yield from self._stream(tool, begun["id"], outer))
         if outer.done:
-            calls, complaint, misfit = self._checked(normal.text())
+            calls, complaint, misfit = yield from self._checked(normal.text())
             if misfit:
-                yield from _refuse(complaint)
+                yield from _refuse(complaint, Note(MISFIT, misfit))
             if complaint:
                 return (yield from self._unfit(complaint))
             yield from self._leave(calls)
-        elif self._cut(outer):
-            self.reason = "length"
+        elif self._was_cut(outer):
+            return (yield from self._cut())
         else:
             return (yield from self._unfit(outer.bad or "it ends too early"))
         return True
 
-    def _cut(self, reader):
+    def _was_cut(self, reader):
         """Whether the call was cut, rather than misread because of quotes that were mended."""
         return not reader.over and (self.room <= 0 or not reader.repaired or not self.finish
                                     or self.finish.reason == "length")
 
+    def _cut(self, name=None, id=None):
+        """The end of a reply within a call: the result is that of _envelope."""
+        self.reason = "length"
+        yield Note("cut by the upstream's limit" if self.finish and self.finish.reason == "length" else
+                   "cut by the end of the reply" if self.finish else "longer than a call may be", name, id)
+        return True
+
     def _unfit(self, why):
+        yield Note("no call that can be read")
         yield Unfit(f"Your tool call could not be read: {why}. Write the call again, as one JSON "
                     'object {"name": ..., "arguments": {...}} between its marks.')
         yield Text(self.raw.text())
@@ -229,11 +239,12 @@ class _Splitter:
     def _stream(self, tool, written_id, outer):
         """Put out a call whose arguments have just begun; `outer` has read up to their brace."""
         reader, arguments = Reader(tool.parameters, self.close_mark), Held()
-        whole = self.whole or (written_id, tool.name) in self.written
-        index = self.calls
+        whole = self.whole or bool(written_id) and (written_id, tool.name) in self.ids
+        index, id = self.calls, None
         if not whole:
             self.calls += 1
-            yield ToolCall(index, self.new_id(), tool.name, "")
+            id = self.new_id()
+            yield ToolCall(index, id, tool.name, "")
         for piece in chain((reader.feed("{"),), self._pieces(reader)):
             if not isinstance(piece, str):
                 yield piece
@@ -251,32 +262,37 @@ class _Splitter:
                 if not isinstance(piece, str):
                     yield piece
         if not last.done:
-            if self._cut(last):
-                self.reason = "length"
-                return True
+            if self._was_cut(last):
+                return (yield from self._cut(tool.name, id))
             yield from _refuse(f"The call of {tool.name} is not valid JSON: "
-                               f"{last.bad or 'it ends too early'}.")
+                               f"{last.bad or 'it ends too early'}.",
+                               Note("not valid JSON", tool.name, id))
         text = arguments.text() + "}"
         complaint = self._misfit(tool, text)
         if complaint:
-            yield from _refuse(complaint)
+            yield from _refuse(complaint, Note(MISFIT, tool.name, id))
         if whole:
             yield from self._leave([(written_id, tool, text)])
         else:
             yield ToolCall(index, None, None, "}")
-            self._left(written_id, tool, text)
+            yield from self._left(written_id, tool, text, id)
         return True
 
     def _leave(self, calls):
         for written_id, tool, text in calls:
-            if text not in self.written.get((written_id, tool.name), ()):
-                self.calls += 1
-                yield ToolCall(self.calls - 1, self.new_id(), tool.name, text)
-                self._left(written_id, tool, text)
+            if written_id and (written_id, tool.name, text) in self.left:
+                yield Note("dropped: the same call and id as before", tool.name)
+                continue
+            id = self.new_id()
+            self.calls += 1
+            yield ToolCall(self.calls - 1, id, tool.name, text)
+            yield from self._left(written_id, tool, text, id)
 
-    def _left(self, written_id, tool, text):
-        if written_id:
-            self.written.setdefault((written_id, tool.name), set()).add(text)
+    def _left(self, written_id, tool, text, id):
+        if (None, tool.name, text) in self.left:
+            yield Note("kept: the same call as before", tool.name, id)
+        self.ids.add((written_id, tool.name))
+        self.left |= {(None, tool.name, text), (written_id, tool.name, text)}
         if not self.parallel:
             self.reason = "tool_calls"
 
@@ -297,11 +313,12 @@ class _Splitter:
             if reader.done:
                 yield from self._skip(_WRAP)
                 if self.finish and not self.text:
-                    calls, complaint, misfit = self._checked(normal.text(), bare=True)
+                    calls, complaint, misfit = yield from self._checked(normal.text(), bare=True)
                     if calls:
                         yield from self._leave(calls)
                         return
                     if misfit:
+                        yield Note("no call that can be read", misfit)
                         yield Unfit(complaint)
         self.text, text = "", self.raw.text() + self.text
         self.events = chain(_sliced([Text(text)]), self.events)
@@ -309,28 +326,30 @@ class _Splitter:
     # What a call is and whether it fits.
 
     def _checked(self, text, bare=False):
-        """The calls (written id, tool, arguments) in a normalised JSON text, what is to be
-        complained of, and whether that is only that arguments do not fit their schema."""
+        """The calls (written id, tool, arguments) in a normalised JSON text, what is to be complained
+        of, and the tool's name if that is only that arguments do not fit their schema."""
         found, calls = _calls(text, bare), []
         if found is None:
-            return [], 'it has no "name" and "arguments"', False
+            return [], 'it has no "name" and "arguments"', None
         for written_id, name, arguments in found if self.parallel else found[:1]:
             tool = self._tool(name)
             if not tool:
                 names = ", ".join(tool.name for tool in self.tools)
-                return [], f"there is no tool {name[:80]!r}; the tools are {names}", False
+                return [], f"there is no tool {name[:80]!r}; the tools are {names}", None
             arguments = _arguments(arguments, tool)
             if arguments is None:
-                return [], f"the arguments of {tool.name} are not one JSON object", False
+                return [], f"the arguments of {tool.name} are not one JSON object", None
             required = bare and isinstance(tool.parameters, dict) and tool.parameters.get("required")
             keys = [*json.loads(arguments)]
             if isinstance(required, list) and not all(key in keys for key in required):
-                return [], "required arguments are missing", False
+                return [], "required arguments are missing", None
             complaint = self._misfit(tool, arguments)
             if complaint:
-                return [], complaint, True
+                return [], complaint, tool.name
             calls.append((written_id, tool, arguments))
-        return calls, None, False
+        if len(calls) < len(found):
+            yield Note("dropped: behind the one call that is allowed")
+        return calls, None, None
 
     def _tool(self, name):
         """The tool of that name, or the only one that differs in case, punctuation or prefix."""
@@ -367,7 +386,8 @@ def _sliced(events):
             return
 
 
-def _refuse(complaint):
+def _refuse(complaint, note):
+    yield note
     error = UpstreamError(complaint, code="invalid_tool_arguments")
     yield Unfit(complaint, error)
     raise error

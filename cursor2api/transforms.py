@@ -1,13 +1,14 @@
 """Effects on a reply, each written once: generators from events to events.
 
 Each passes on what is not its own, releases what it holds before it passes on an event that is not
-text (Waiting excepted), and puts out exactly one Finish. Only a suffix that may begin a mark is held.
+text (Waiting and Note excepted), and puts out exactly one Finish. Only a suffix that may begin a mark
+is held.
 """
 
 from collections.abc import Iterable, Iterator
 
 from .errors import UpstreamError
-from .events import Event, Finish, Reasoning, Text, ToolCall, Unfit, Usage, Waiting
+from .events import Event, Finish, Note, Reasoning, Text, ToolCall, Unfit, Usage, Waiting
 
 THINKING = {"<thinking>": "</thinking>", "<think>": "</think>"}
 
@@ -126,7 +127,7 @@ def stop_at(events: Iterable[Event], sequences: tuple[str, ...]) -> Iterator[Eve
                 yield Text(held[:len(held) - keep])
                 held = held[len(held) - keep:]
             continue
-        if held and not isinstance(event, (Waiting, Reasoning)):
+        if held and not isinstance(event, (Waiting, Reasoning, Note)):
             yield Text(held)
             held = ""
         called = called or type(event) is ToolCall
@@ -148,8 +149,11 @@ def tokens(text: str) -> int:
 
 
 def limit_tokens(events: Iterable[Event], max_tokens: int) -> Iterator[Event]:
-    """Ends the reply with `length` where text and arguments together pass `max_tokens`."""
-    left = 4 * max_tokens
+    """Ends the reply with `length` where text and arguments together pass `max_tokens`.
+
+    Nothing leaves of a call unless its opening brace does: clients take empty arguments for {}.
+    """
+    left, name, id = 4 * max_tokens, None, None
     for event in events:
         if type(event) is Text:
             size = units(event.text)
@@ -161,8 +165,13 @@ def limit_tokens(events: Iterable[Event], max_tokens: int) -> Iterator[Event]:
             left -= size
         elif type(event) is ToolCall:
             size = units(event.arguments)
-            if size > left:
-                yield ToolCall(event.index, event.id, event.name, _prefix(event.arguments, left))
+            begins = event.id is not None
+            if begins:
+                name, id = event.name, event.id
+            if size > left or begins and not left:
+                if not begins and (fits := _prefix(event.arguments, left)):
+                    yield ToolCall(event.index, None, None, fits)
+                yield Note("cut by max_tokens", name, None if begins else id)
                 yield Finish("length")
                 return
             left -= size

@@ -13,17 +13,21 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import unquote
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 from werkzeug.routing import Map, Rule
-from werkzeug.wrappers import Request, Response
+from werkzeug.utils import cached_property
+from werkzeug.wrappers import Request as WerkzeugRequest
+from werkzeug.wrappers import Response
 
 from . import sse
 from .chat import parse
 from .config import Config
 from .encode import Head, chunks, completion
 from .errors import ApiError, InternalError, InvalidKey
+from .events import Note
 from .models import MAX_TOKENS, THINKING, Models
 from .prompt import plan
 from .reply import Terms, reply, side_by_side
@@ -34,6 +38,15 @@ REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}")
 HEADER_NAMES = re.compile(r"[\w ,-]{1,1000}")
 LOOPBACK = ("127.", "::1", "::ffff:127.")
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
+
+
+class Request(WerkzeugRequest):
+
+    @cached_property
+    def id(self) -> str:
+        """The caller's own, or one that is made."""
+        given = self.headers.get("x-request-id", "")
+        return given if REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
 
 
 @dataclass(frozen=True)
@@ -95,7 +108,8 @@ def chat_completions(request: Request, service: Service) -> Response:
         streams = [upstream.open(made) for _ in range(chat.n)]
         for stream in streams:
             stack.callback(stream.close)
-        replies = [reply(stream, chat, made, terms, new_call_id) for stream in streams]
+        replies = [reply(stream, chat, made, terms, new_call_id, partial(_log_note, request.id))
+                   for stream in streams]
         pairs = side_by_side(replies, lambda index: streams[index].close())
         if not chat.stream:
             return _completion(request, completion(pairs, head, count=chat.n), headers)
@@ -170,6 +184,10 @@ class App:
 def new_call_id() -> str:
     """An id for a tool call: `call_` and 24 random characters."""
     return f"call_{secrets.token_hex(12)}"
+
+
+def _log_note(request_id: str, note: Note) -> None:
+    log.info('request=%s tool=%s call=%s why="%s"', request_id, note.name or "-", note.id or "-", note.why)
 
 
 def _completion(request: Request, fold, headers: dict[str, str]) -> Response:
@@ -253,9 +271,8 @@ def _error(error: ApiError) -> Response:
 
 def _finish(request: Request, response: Response, service: Service) -> None:
     """What every reply carries."""
-    given = request.headers.get("x-request-id", "")
     headers = response.headers
-    headers["x-request-id"] = given if REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+    headers["x-request-id"] = request.id
     headers["x-cursor2api-upstream"] = service.config.upstream_in_use or "none"
     headers["Access-Control-Allow-Origin"] = "*"
     headers["Access-Control-Expose-Headers"] = (

@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 import requests
@@ -20,7 +21,12 @@ MODEL = "claude-sonnet-4-5-20250929"
 
 class Gateway:
     def __init__(self, url, simulator, log):
-        self.url, self.simulator, self.log = url, simulator, log
+        self.url, self.simulator, self._log = url, simulator, log
+
+    def log(self):
+        """All that the service has logged."""
+        self._log.seek(0)
+        return self._log.read()
 
     def post(self, body, key="0000", **options):
         return requests.post(self.url + "/v1/chat/completions", json=body, timeout=60, headers={
@@ -51,21 +57,21 @@ def free_port():
 @contextmanager
 def gateway(script=None, environ=None, **simulator_options):
     """The service as a user runs it; `environ` adds to its settings, which no .env can reach."""
-    with serve(script=script, **simulator_options) as simulator:
+    with serve(script=script, **simulator_options) as simulator, TemporaryFile("w+") as log:
         port = free_port()
         settings = {"UPSTREAM": "simulator", "CURSOR_API_KEY": "key-of-the-gateway", "PORT": str(port),
                     "CURSOR_BASE_URL": simulator.url, "RETRY_S": "0.01", **(environ or {})}
         process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--bind",
              f"127.0.0.1:{port}", "app:app"], cwd=ROOT,
-            env={"PATH": os.environ["PATH"], **settings}, stderr=subprocess.PIPE, text=True)
+            env={"PATH": os.environ["PATH"], **settings}, stderr=log)
         url = f"http://127.0.0.1:{port}"
         try:
             assert until(lambda: _up(url) or process.poll() is not None) and process.poll() is None
-            yield Gateway(url, simulator, process)
+            yield Gateway(url, simulator, log)
         finally:
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=60)
+            process.wait(timeout=60)
 
 
 def _up(url):

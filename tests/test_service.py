@@ -293,6 +293,24 @@ def test_a_required_call_is_asked_for_once_more_then_refused(gate):
     assert response.status_code == 502 and response.json()["error"]["code"] == "no_tool_call"
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+@pytest.mark.parametrize("city, limit, why", [
+    ('Oslo"}}{close}', 3, "cut by max_tokens"), ("Oslo", 99, "cut by the end of the reply")], ids=["limit", "end"])
+def test_a_call_that_was_cut_is_none_and_the_log_says_why(gate, city, limit, why, stream):
+    gate.simulator.script({"replies": [
+        {"text": 'Now: {open}{"name": "get_weather", "arguments": {"city": "' + city}]})
+    response = gate.say(stream=stream, tools=[WEATHER], max_tokens=limit)
+    text, calls, finish = (fold(response) if stream else body(response))[:3]
+    assert (text, finish) == ("Now: ", "length")
+    for _, arguments in calls:
+        assert stream and arguments
+        with pytest.raises(ValueError):
+            json.loads(arguments)
+    line = until(lambda: [line for line in gate.log().splitlines()
+                          if response.headers["x-request-id"] in line and why in line])[0]
+    assert "tool=get_weather" in line and "Oslo" not in line
+
+
 def test_several_choices_have_their_indices_and_one_usage(gate):
     whole = gate.say(n=3).json()
     assert [choice["index"] for choice in whole["choices"]] == [0, 1, 2]

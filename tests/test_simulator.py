@@ -623,7 +623,10 @@ def test_the_brain_calls_what_is_called_for(name, blocks, tools, rules, expected
     ('```json\n{"name": "T", "arguments": {}}\n```',
      '```json\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n```')])
 def test_the_brain_copies_the_form_of_the_example(example, expected):
-    assert brain.answer(prompt(ASKED, tools=[WEATHER], example=example))[1] == expected
+    text = prompt(ASKED, tools=[WEATHER], example=example)
+    assert brain.answer(text)[1] == expected
+    before, after = brain.marks([text, "a prompt without an example"])
+    assert before and after and expected.startswith(before) and expected.endswith(after)
 
 
 @pytest.mark.parametrize("name, text, images, expected", [

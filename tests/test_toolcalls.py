@@ -8,7 +8,7 @@ import pytest
 
 from cursor2api import toolcalls
 from cursor2api.errors import UpstreamError
-from cursor2api.events import Finish, Reasoning, Text, ToolCall, Unfit, Usage, Waiting
+from cursor2api.events import Finish, Note, Reasoning, Text, ToolCall, Unfit, Usage, Waiting
 from cursor2api.toolcalls import split_calls
 
 OPEN, CLOSE = "<call_k3f9x2>", "</call_k3f9x2>"
@@ -75,8 +75,14 @@ def outcome(pieces, finish="stop", **options):
     events, error = run(pieces, finish, **options)
     text, calls, finish = fold(events)
     complaints = [event.complaint for event in events if isinstance(event, Unfit)]
+    for note in notes(events):
+        assert note.id in (None, *(event.id for event in events if isinstance(event, ToolCall)))
     return text, [(name, json.loads(arguments)) for _, name, arguments in calls], finish, \
         complaints, error and error.code
+
+
+def notes(events):
+    return [event for event in events if isinstance(event, Note)]
 
 
 def every_cut(reply):
@@ -291,6 +297,40 @@ def test_what_cannot_be_a_call_is_complained_of(name, reply, text, calls, finish
             assert outcome(pieces, whole=whole) == expected, pieces
 
 
+ALIKE = "kept: the same call as before"
+MISFIT = "its arguments do not fit their schema"
+
+# (reply, the upstream's finish, options, notes as (why, name, whether something has left))
+NOTED = [
+    (OPEN + WEATHER + CLOSE, "stop", {}, []),
+    (OPEN + WEATHER[:-8], "stop", {}, [("cut by the end of the reply", "get_weather", True)]),
+    (OPEN + WEATHER[:-8], "length", {}, [("cut by the upstream's limit", "get_weather", True)]),
+    (OPEN + WEATHER[:12], "stop", {}, [("cut by the end of the reply", None, False)]),
+    (OPEN, "stop", {}, [("cut by the end of the reply", None, False)]),
+    (2 * raw(WEATHER), "stop", {}, [(ALIKE, "get_weather", True)]),
+    (raw(f"[{WEATHER}, {WEATHER}]"), "stop", {}, [(ALIKE, "get_weather", True)]),
+    (3 * raw('{"id": "1", ' + WEATHER[1:]), "stop", {},
+     2 * [("dropped: the same call and id as before", "get_weather", False)]),
+    (raw(WEATHER) + raw('{"id": "1", ' + WEATHER[1:]), "stop", {}, [(ALIKE, "get_weather", True)]),
+    (raw(f"[{WEATHER}, {WEATHER}]"), "stop", {"parallel": False},
+     [("dropped: behind the one call that is allowed", None, False)]),
+    (raw('{"name": "nope", "arguments": {}}'), "stop", {}, [("no call that can be read", None, False)]),
+    (raw(WEATHER[:-1] + " oops}"), "stop", {}, [("not valid JSON", "get_weather", True)]),
+    (written('{"path": 1, "lines": "x"}'), "stop", {}, [(MISFIT, "write", True)]),
+    (raw('{"arguments": {}, "name": "write"}'), "stop", {}, [(MISFIT, "write", False)]),
+]
+
+
+@pytest.mark.parametrize("reply, finish, options, expected", NOTED)
+def test_what_does_not_leave_as_it_was_written_is_noted(reply, finish, options, expected):
+    for pieces in every_cut(reply):
+        for whole in (False, True):
+            events, _ = run(pieces, finish, whole=whole, **options)
+            found = [(note.why, note.name, note.id is not None) for note in notes(events)]
+            assert found == [(why, name, left and (not whole or why == ALIKE))
+                             for why, name, left in expected], pieces
+
+
 @pytest.mark.parametrize("reply, before, finish, expected", [
     ("text only", "length", "length", 0),
     ("text only", "tool_calls", "stop", 0),
@@ -419,3 +459,4 @@ def test_large_payloads_arrive_intact(size):
 def test_a_call_beyond_the_cap_counts_as_cut(begin):
     pieces = ["a" + OPEN + begin] + [50_000 * "1"] * (toolcalls.CAP // 50_000 + 2)
     assert outcome(pieces) == ("a", [], "length", [], None)
+    assert [note.why for note in notes(run(pieces)[0])] == ["longer than a call may be"]

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_jsonstream import completed
-from test_toolcalls import CLOSE, OPEN, WEATHER, call, complete, fold, raw, run
+from test_toolcalls import CLOSE, OPEN, WEATHER, call, complete, fold, notes, raw, run
 
 from cursor2api.events import Finish, Text, ToolCall, Unfit
 
@@ -29,6 +29,7 @@ REPLIES = st.lists(CALLS | DAMAGED | TEXTS | NOISE, max_size=6).map("".join)
 def folded(pieces, finish, **options):
     events, error = run(pieces, finish, **options)
     return (*fold(events), [e.complaint for e in events if isinstance(e, Unfit)],
+            [(note.why, note.name) for note in notes(events)],
             error and error.code)
 
 
@@ -62,6 +63,8 @@ def test_every_stream_keeps_the_contract(reply, whole):
     assert len(unfinished) <= 1 and not (whole and unfinished)
     if unfinished:
         assert error or ends[0].reason == "length"
+    if unfinished or ends and ends[0].reason == "length":
+        assert notes(events)
     if not error:
         assert (ends[0].reason == "tool_calls") == (
             bool(joined) and not unfinished and ends[0].reason != "length")

@@ -5,7 +5,7 @@ from cuts import cuts, joined, spread
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cursor2api.events import Finish, Reasoning, Text, ToolCall, Unfit, Usage, Waiting
+from cursor2api.events import Finish, Note, Reasoning, Text, ToolCall, Unfit, Usage, Waiting
 from cursor2api.transforms import (count_usage, hide_thinking, limit_tokens, overlap, require_call,
                                    require_text, split_thinking, stop_at, tokens, units)
 
@@ -134,13 +134,22 @@ def test_limit_tokens(name, text, limit, expected):
 
 def test_arguments_count_for_the_limit():
     events = [ToolCall(0, "call_1", "f", '{"a":'), ToolCall(0, None, None, '"b"}')]
-    assert joined(limit_tokens(events, 2)) == [ToolCall(0, "call_1", "f", '{"a":"b"'), Finish("length")]
+    assert joined(limit_tokens(events, 2)) == [ToolCall(0, "call_1", "f", '{"a":"b"'),
+                                               Note("cut by max_tokens", "f", "call_1"), Finish("length")]
 
 
-def test_a_call_of_which_nothing_fits_is_cut():
-    events = [Text("abcd"), ToolCall(0, "call_1", "f", "{}"), Finish("tool_calls")]
-    assert list(limit_tokens(events, 1)) == [
-        Text("abcd"), ToolCall(0, "call_1", "f", ""), Finish("length")]
+@pytest.mark.parametrize("call", [
+    [ToolCall(0, "call_1", "f", "{}")],  # whole
+    [ToolCall(0, "call_1", "f", ""), ToolCall(0, None, None, "{"), ToolCall(0, None, None, "}")]], ids=len)
+@pytest.mark.parametrize("text, limit", [("abcd", 1), ("世", 1)])
+def test_nothing_leaves_of_a_call_that_could_pass_for_one_without_arguments(text, limit, call):
+    assert list(limit_tokens([Text(text), *call, Finish("tool_calls")], limit)) == [
+        Text(text), Note("cut by max_tokens", "f"), Finish("length")]
+
+
+def test_a_call_that_leaves_in_one_piece_is_not_torn():
+    events = [ToolCall(0, "call_1", "f", '{"a":1}'), Finish("tool_calls")]
+    assert list(limit_tokens(events, 1)) == [Note("cut by max_tokens", "f"), Finish("length")]
 
 
 def test_thinking_does_not_count_for_the_limit():
@@ -181,7 +190,7 @@ TRANSFORMS = {
     "count_usage": lambda events: count_usage(events, 1)}
 EVENTS = st.one_of(
     st.sampled_from(["<think>", "</think>", "<c>", "<", "E", "END", "a", " ", ""]).map(Text),
-    st.sampled_from([Reasoning("r"), Waiting(), Usage(1, 2), ToolCall(0, None, None, "1")]))
+    st.sampled_from([Reasoning("r"), Waiting(), Usage(1, 2), ToolCall(0, None, None, "1"), Note("n")]))
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
