@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run test test-clients test-sdk lint
+.PHONY: run test test-clients test-sdk lint bench
 
 run: .venv/run
 	@$(BIN)/python app.py
@@ -14,6 +14,11 @@ test-clients: .venv/clients tests/clients/node_modules
 
 test-sdk: .venv-sdk/done
 	@.venv-sdk/bin/python -m pytest --confcutdir=tests/sdk tests/sdk
+
+ROUNDS ?= 3
+
+bench: .venv/test
+	@$(BIN)/python bench/run.py --rounds $(ROUNDS) --only "$(ONLY)"
 
 lint: .venv/test
 	@$(BIN)/flake8 .

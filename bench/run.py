@@ -1,0 +1,421 @@
+"""Measures this gateway beside nginx (the physical limit) and naive.py (the obvious relay): see README.md.
+
+    python bench/run.py [--rounds 3] [--only W2,W4]
+
+A run of all workloads in at least three rounds is written to results.md.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+TICKS = os.sysconf("SC_CLK_TCK")
+WORKERS = 2
+THREADS = 1100      # each worker can hold all the streams of the largest workload
+SAMPLE = """The quick brown fox, \"quoted\", costs 5 € in Zürich; 3 < 4 and `code` is code.
+\tdef relay(bytes): return {'each': 'delta'}  # a comment with a back\\slash
+日本語 text comes too, now and then, and the paragraph goes on for some more words.\n"""
+
+
+# What is said ------------------------------------------------------------------------------------
+
+
+def pieces(count: int, low: int = 3, high: int = 9) -> list[str]:
+    """`count` pieces of text of `low` to `high` characters, always the same ones."""
+    out, at = [], 0
+    text = SAMPLE * (count * high // len(SAMPLE) + 2)
+    for number in range(count):
+        size = low + number * 7 % (high - low + 1)
+        out.append(text[at:at + size])
+        at += size
+    return out
+
+
+def plan(deltas: list[str]) -> bytes:
+    """What every stream of a run says, for wire.c: [bytes, bytes of text, frame, text] ..."""
+    def chunk(event, data, id=None):
+        frame = (f"id: {1795393051000 + (id or 0)}-{id}\n" if id else "") + (
+            f"event: {event}\ndata: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n")
+        frame = frame.encode()
+        return b"%x\r\n%s\r\n" % (len(frame), frame)
+
+    head = (b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n")
+    records = [(head + chunk("status", {"runId": "run", "status": "RUNNING"}), b"")]
+    records += [(chunk("assistant", {"text": piece}, id), piece.encode())
+                for id, piece in enumerate(deltas, 1)]
+    last = len(deltas) + 1
+    usage = {"inputTokens": 20, "outputTokens": last, "cacheReadTokens": 0, "cacheWriteTokens": 0}
+    records.append((chunk("interaction_update", {"type": "turn-ended", "usage": usage}, last)
+                    + chunk("result", {"runId": "run", "status": "FINISHED", "text": "".join(deltas)},
+                            last + 1) + chunk("done", {}, last + 1) + b"0\r\n\r\n", b""))
+    return b"".join(struct.pack("II", len(frame), len(text)) + frame + text for frame, text in records)
+
+
+def request(size: int = 0, **more) -> bytes:
+    """A whole request with a conversation of about `size` bytes; wire.c makes its mark unique."""
+    messages = [{"role": "user", "content": "stream-0000 says: " + SAMPLE}]
+    filler = SAMPLE * 4
+    for number in range(size // len(filler)):
+        messages.append({"role": ("assistant", "user")[number % 2], "content": filler})
+    if messages[-1]["role"] == "assistant":
+        messages.append({"role": "user", "content": "Go on."})
+    body = json.dumps({"model": "bench", "stream": True, "messages": messages, **more}).encode()
+    return (b"POST /v1/chat/completions HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer 0000\r\n"
+            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+
+# The servers -------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+class Server:
+    """A running server: `cpu()` and `rss()` of all its processes."""
+
+    def __init__(self, name: str, port: int, process: subprocess.Popen):
+        self.key, self.port, self.process = KEYS[name], port, process
+
+    def pids(self) -> list[int]:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [self.process.pid, *map(int, children)]
+
+    def cpu(self) -> float:
+        """Seconds of user and system time."""
+        return sum(map(cpu_of, self.pids()))
+
+    def settled(self) -> float:
+        """`cpu()` when what follows a reply is over."""
+        while True:
+            before = self.cpu()
+            time.sleep(0.4)
+            if self.cpu() - before < 0.025:
+                return self.cpu()
+
+    def peak_rss(self) -> int:
+        """Bytes, at most so far."""
+        return 1024 * sum(int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
+                          for pid in self.pids())
+
+
+def cpu_of(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+@contextmanager
+def started(name: str, upstream: int, folder: Path):
+    """A server in front of the upstream, up and warm."""
+    port = free_port()
+    environ = {"PATH": os.environ["PATH"], "NAIVE_UPSTREAM": f"http://127.0.0.1:{upstream}/chat"}
+    if name == "nginx":
+        (folder / "nginx.conf").write_text(
+            (HERE / "nginx.conf").read_text().replace("$PORT", str(port)).replace("$UPSTREAM", str(upstream))
+            .replace("$WORKERS", str(WORKERS)).replace("$USER", "user root;" if os.getuid() == 0 else ""))
+        command = [shutil.which("nginx"), "-p", str(folder), "-c", "nginx.conf", "-e", "stderr"]
+    elif name == "naive":
+        command = [sys.executable, "-m", "gunicorn", "-k", "gthread", "-w", str(WORKERS), "--threads",
+                   str(THREADS), "--worker-connections", str(2 * THREADS), "--keep-alive", "75",
+                   "--no-control-socket", "-b", f"127.0.0.1:{port}", "--chdir", str(HERE), "naive:app"]
+    else:
+        command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "app:app"]
+        environ |= {"UPSTREAM": "cloud", "CURSOR_API_KEY": "bench", "MAX_INPUT_LENGTH": "0",
+                    "CURSOR_BASE_URL": f"http://127.0.0.1:{upstream}", "WEB_CONCURRENCY": str(WORKERS),
+                    "THREADS": str(THREADS)}
+    with open(folder / f"{name}.log", "wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log)
+    try:
+        for _ in range(200):
+            with socket.socket() as one:
+                if one.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        else:
+            sys.exit(f"bench: {name} did not start: {(folder / f'{name}.log').read_text()[-2000:]}")
+        yield Server(name, port, process)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+KEYS = {"gateway": '{"content":"', "naive": '{"content":~"', "nginx": '{"text":"', "direct": '{"text":"'}
+
+
+class Wire:
+    """wire.c: the upstream and the callers."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        subprocess.run(["gcc", "-O2", "-o", str(folder / "wire"), str(HERE / "wire.c")], check=True)
+        self.process = subprocess.Popen([folder / "wire"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True)
+        self.port = int(self.process.stdout.readline())
+
+    def _tell(self, line: str) -> dict:
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def run(self, server: Server, body: bytes, deltas: list[str], streams: int, times: int, mode: str,
+            interval: float = 0, ramp: float = 0, limit: float = 100) -> dict:
+        """Seconds in, microseconds out: see wire.c."""
+        (self.folder / "plan").write_bytes(plan(deltas))
+        (self.folder / "request").write_bytes(body)
+        self._tell(f"plan {self.folder / 'plan'}")
+        before = cpu_of(self.process.pid)
+        result = self._tell(f"run {server.port} {self.folder / 'request'} {server.key} {streams} {times} {mode} "
+                            f"{interval * 1e6:.0f} {ramp * 1e6:.0f} {limit * 1e6:.0f}")
+        result["harness"] = cpu_of(self.process.pid) - before
+        return result
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(10)
+
+
+# The workloads -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked of every server. `anchors` also run it, with `once` in the first round only; `fresh`:
+    each time on a server that has just started. `direct`: also without any server."""
+
+    name: str
+    streams: int = 1
+    times: int = 1
+    mode: str = "burst"
+    deltas: tuple[int, int, int] = (1, 6, 6)    # how many, of how many characters
+    interval: float = 0
+    ramp: float = 0
+    body: tuple[int, dict] = (0, {})            # bytes of conversation, further parameters
+    anchors: tuple[str, ...] = ("nginx", "naive")
+    once: bool = False
+    fresh: bool = False
+    direct: bool = False
+
+    @property
+    def work(self) -> int:
+        return self.streams * self.times * self.deltas[0]
+
+
+TOOLS = {"tools": [{"type": "function", "function": {"name": "write_file", "parameters": {
+    "type": "object", "properties": {"path": {"type": "string"}, "text": {"type": "string"}},
+    "required": ["path", "text"]}}}]}
+STOP = {"stop": ["\n\nUser:", "<end>", "costs 6"]}
+PACED = {"mode": "paced", "deltas": (120, 3, 9), "interval": 0.05, "fresh": True}
+SMALL, LARGE = 105_000, 420_000     # deltas of 1 to 4 characters: 256 KB and 1 MB
+LOADS = [
+    Load("W1", times=300, direct=True),
+    Load("W2", 64, 3, "lone", (200, 3, 9)),
+    Load("W2B", 64, 3, "burst", (200, 3, 9)),
+    Load("W2R", 64, 20),
+    Load("W3 500", 500, ramp=5, once=True, **PACED),
+    Load("W3 1000", 1000, ramp=5, once=True, **PACED),
+    Load("W3S", 500, **PACED),
+    *(Load(f"W4 {name}", times=times, body=(size, {})) for name, size, times in (
+        ("1 KB", 1_000, 60), ("100 KB", 100_000, 40), ("1 MB", 1_000_000, 10), ("5 MB", 5_000_000, 4))),
+    *(Load(f"W5 {kind} {name}", deltas=(count, 1, 4), body=(0, more), anchors=anchors)
+      for kind, more, anchors in (("plain", {}, ("nginx", "naive")), ("stop", STOP, ()), ("tools", TOOLS, ()))
+      for name, count in (("256 KB", SMALL), ("1 MB", LARGE))),
+]
+
+
+def measure(wire: Wire, server: Server, load: Load, direct: bool = False) -> dict:
+    """What a server did with a load: wire.c's figures, `cpu` in seconds and `rss` in bytes a stream."""
+    size, more = load.body
+    options = {"interval": load.interval, "ramp": load.ramp}
+    what = request(size, **more), pieces(*load.deltas)
+    if direct:
+        return wire.run(server, *what, load.streams, load.times, load.mode, **options)
+    warm = min(load.streams, 4) if load.fresh else load.streams
+    wire.run(server, request(), pieces(1), warm, 2, "burst")
+    before, rss = server.settled(), server.peak_rss()
+    result = wire.run(server, *what, load.streams, load.times, load.mode, **options)
+    result["cpu"] = server.settled() - before
+    result["rss"] = (server.peak_rss() - rss) / load.streams
+    return result
+
+
+# The figures -------------------------------------------------------------------------------------
+
+
+def cpu(unit: float):
+    """CPU for a delta or, where a reply is one delta, for a request."""
+    return lambda load, result, direct: result["cpu"] / load.work * unit
+
+
+def first(percentile: str):
+    return lambda load, result, direct: (
+        result["first"][percentile] - (direct["first"][percentile] if direct else 0)) / 1000
+
+
+def field(name: str, key: str | None = None, unit: float = 1):
+    return lambda load, result, direct: (result[name][key] if key else result[name]) / unit
+
+
+# Load, figure, how it is read off, and the goals: at most so much of naive's, of nginx's, of itself.
+FIGURES = [
+    ("W1", "time added to first content, p50, ms", first("p50"), {"naive": 0.65}),
+    ("W2", "CPU per delta, us", cpu(1e6), {"naive": 0.5, "nginx": 4.5}),
+    ("W2B", "CPU per delta, us", cpu(1e6), {}),
+    ("W2R", "CPU per request, us", cpu(1e6), {"naive": 0.5}),
+    ("W3 500", "lost or refused", field("failed"), {"itself": 0}),
+    ("W3 500", "delay added per delta, p99, ms", field("lag", "p99", 1000), {"itself": 250}),
+    ("W3 500", "CPU per delta, us", cpu(1e6), {}),
+    ("W3 500", "RSS a stream, KiB", field("rss", unit=1024), {"itself": 64}),
+    ("W3 1000", "lost or refused", field("failed"), {"itself": 0}),
+    ("W3 1000", "delay added per delta, p99, ms", field("lag", "p99", 1000), {}),
+    ("W3 1000", "CPU per delta, us", cpu(1e6), {}),
+    ("W3 1000", "RSS a stream, KiB", field("rss", unit=1024), {"itself": 64}),
+    ("W3S", "lost or refused", field("failed"), {"itself": 0}),
+    ("W3S", "time to first content, p99, ms", first("p99"), {"naive": 0.3}),
+    *((f"W4 {size}", "time to first content, p50, ms", first("p50"), {})
+      for size in ("1 KB", "100 KB", "1 MB", "5 MB")),
+    *((f"W4 {size}", "CPU per request, ms", cpu(1e3), {}) for size in ("1 KB", "100 KB", "1 MB", "5 MB")),
+    *((f"W5 {kind} {size}", "CPU per delta, us", cpu(1e6), {})
+      for kind in ("plain", "stop", "tools") for size in ("256 KB", "1 MB")),
+]
+# Of one figure of the gateway to another: what it is called, which, to which, and the goal.
+TIME, CPU = "time to first content, p50, ms", "CPU per request, ms"
+PROPORTIONS = [
+    ("W4 time, 5 MB to 1 MB", ("W4 5 MB", TIME), ("W4 1 MB", TIME), 6),
+    ("W4 CPU, 5 MB to 1 MB", ("W4 5 MB", CPU), ("W4 1 MB", CPU), 6),
+    *((f"W5 {kind}, a delta of 1 MB to one of 256 KB", (f"W5 {kind} 1 MB", "CPU per delta, us"),
+       (f"W5 {kind} 256 KB", "CPU per delta, us"), 1.25) for kind in ("plain", "stop", "tools")),
+    *((f"W5 {kind} to plain, 1 MB", (f"W5 {kind} 1 MB", "CPU per delta, us"),
+       ("W5 plain 1 MB", "CPU per delta, us"), most) for kind, most in (("stop", 1.5), ("tools", 3))),
+]
+
+
+def spread(values: list[float]) -> str:
+    """The median, and between what the rounds lay."""
+    if not values:
+        return ""
+    middle = statistics.median(values)
+    if len(values) == 1 or not middle:
+        return f"{middle:.3g}"
+    return f"{middle:.3g} ({min(values):.2g} to {max(values):.2g})"
+
+
+def ratios(ours: list[float], theirs: list[float]) -> list[float]:
+    return [one / other for one, other in zip(ours, theirs) if other]
+
+
+def tables(values: dict) -> str:
+    """`values`: the figures of the rounds, by load, figure and server."""
+    lines = ["| load | figure | gateway | naive | nginx | of naive | of nginx | goal | met |",
+             "|---|---|---|---|---|---|---|---|---|"]
+    for name, figure, _, goals in FIGURES:
+        of = {server: values[name, figure, server] for server in ("gateway", "naive", "nginx")}
+        if not of["gateway"]:
+            continue
+        shares = {server: ratios(of["gateway"], of[server]) for server in ("naive", "nginx")}
+        shares["itself"] = of["gateway"]
+        met = all(statistics.median(shares[server]) <= most for server, most in goals.items())
+        goal = ", ".join(f"at most {most:g}" + (f" of {server}" if server != "itself" else "")
+                         for server, most in goals.items())
+        lines.append(f"| {name} | {figure} | {spread(of['gateway'])} | {spread(of['naive'])} | "
+                     f"{spread(of['nginx'])} | {spread(shares['naive'])} | {spread(shares['nginx'])} | "
+                     f"{goal} | {('yes' if met else '**no**') if goals else ''} |")
+    lines += ["", "| proportion | gateway | goal | met |", "|---|---|---|---|"]
+    for name, one, other, most in PROPORTIONS:
+        share = ratios(values[*one, "gateway"], values[*other, "gateway"])
+        if share:
+            met = statistics.median(share) <= most
+            lines.append(f"| {name} | {spread(share)} | at most {most:g} | {'yes' if met else '**no**'} |")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    cpus = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
+    memory = int(re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())[1])
+    nginx = subprocess.run(["nginx", "-v"], capture_output=True, text=True).stderr.strip().partition("/")[2]
+    return (f"{os.cpu_count()} cores ({cpus[1] if cpus else platform.machine()}), {memory / 2**20:.0f} GiB, Linux "
+            f"{platform.release()}, Python {platform.python_version()}, gunicorn {version('gunicorn')}, Werkzeug "
+            f"{version('werkzeug')}, requests {version('requests')}, nginx {nginx}; {WORKERS} workers with "
+            f"{THREADS} threads")
+
+
+def bench(rounds: int, only: str) -> None:
+    loads = [load for load in LOADS if not only or load.name.split()[0] in only.split(",")]
+    values = defaultdict(list)
+    harness = defaultdict(float)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        folder = Path(folder)
+        wire = Wire(folder)
+        stack.callback(wire.close)
+        names = ("nginx", "naive", "gateway")
+        standing = {name: stack.enter_context(started(name, wire.port, folder)) for name in names}
+        here = Server("direct", wire.port, wire.process)
+        for round in range(rounds):
+            for load in loads:
+                direct = measure(wire, here, load, direct=True) if load.direct else None
+                turn = [name for name in names if name == "gateway" or name in load.anchors
+                        and not (load.once and round)]
+                for name in turn[round % len(turn):] + turn[:round % len(turn)]:
+                    if load.fresh:
+                        with started(name, wire.port, folder) as server:
+                            result = measure(wire, server, load)
+                    else:
+                        result = measure(wire, standing[name], load)
+                    print(f"{round + 1} {load.name:14} {name:8} {result['wall'] / 1e6:6.1f} s  CPU "
+                          f"{result['cpu']:6.2f} s  failed {result['failed']} {result['reason'][:60]}", flush=True)
+                    harness[load.name, name] += result["harness"] / result["cpu"] if result["cpu"] else 0
+                    for of, figure, read, _ in FIGURES:
+                        if of == load.name:
+                            values[of, figure, name].append(read(load, result, direct))
+    table = tables(values)
+    worst = max((share, *which) for which, share in harness.items())
+    text = f"""# Results
+
+{machine()}. {rounds} rounds, {(time.monotonic() - begun) / 60:.0f} minutes. README.md says how to read them.
+
+{table}
+
+CPU of the harness: at most {worst[0] / rounds:.2f} of what it measured ({worst[2]}, {worst[1]}).
+"""
+    print("\n" + text)
+    if rounds >= 3 and not only:
+        (HERE / "results.md").write_text(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench/run.py")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="workloads, comma-separated, such as W2,W4")
+    options = parser.parse_args()
+    missing = [f"{program} (Debian's package {package})" for program, package in (
+        ("nginx", "nginx-light"), ("gcc", "gcc and libc6-dev")) if not shutil.which(program)]
+    if missing:
+        sys.exit(f"bench: {' and '.join(missing)} must be installed")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    bench(options.rounds, options.only)
+
+
+if __name__ == "__main__":
+    main()
