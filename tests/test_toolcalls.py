@@ -10,6 +10,7 @@ from cursor2api import toolcalls
 from cursor2api.errors import UpstreamError
 from cursor2api.events import Finish, Note, Reasoning, Text, ToolCall, Unfit, Usage, Waiting
 from cursor2api.toolcalls import split_calls
+from cursor2api.transforms import split_thinking
 
 OPEN, CLOSE = "<call_k3f9x2>", "</call_k3f9x2>"
 
@@ -37,8 +38,8 @@ def run(pieces, finish="stop", **options):
     events = [Text(piece) for piece in pieces] + ([Finish(finish)] if finish else [])
     found, error = [], None
     try:
-        found.extend(split_calls(events, open_mark=OPEN, close_mark=CLOSE, tools=TOOLS,
-                                 new_id=lambda: f"call_{next(count)}", **options))
+        found.extend(split_calls(split_thinking(events, OPEN), open_mark=OPEN, close_mark=CLOSE,
+                                 tools=TOOLS, new_id=lambda: f"call_{next(count)}", **options))
     except UpstreamError as raised:
         error = raised
     return found, error
@@ -138,12 +139,15 @@ FIT = [
     ("6 inner quotes that are not escaped",
      written('{"path": "a", "content": "she said "yes", "no" and "well" to it"}'), "",
      [("write", {"path": "a", "content": 'she said "yes", "no" and "well" to it'})], "tool_calls"),
+    ("7 fields within a string", written(r'{"path": "a", "content": "\", \"path\": \"x\""}'),
+     "", [("write", {"path": "a", "content": '", "path": "x"'})], "tool_calls"),
     ("8 a close mark in a string", call("write", {"path": "a", "content": f"x{CLOSE}y{OPEN}z"}),
      "", [("write", {"path": "a", "content": f"x{CLOSE}y{OPEN}z"})], "tool_calls"),
     ("9 no close mark at the end of the reply", "Hi\n" + OPEN + WEATHER + "\n",
      "Hi\n\n", [ROME], "tool_calls"),
     ("9 no close mark, then prose", OPEN + WEATHER + "\nI wait.",
      "\nI wait.", [ROME], "tool_calls"),
+    ("9 no closing fence", "```json\n" + WEATHER, "", [ROME], "tool_calls"),
     ("10 the first whole, the second cut", OPEN + WEATHER + CLOSE + OPEN + WEATHER[:-8],
      "", [ROME], "length"),
     ("11 tool and parameters", raw('{"tool": "get_weather", "parameters": {"city": "Rome"}}'),
@@ -164,6 +168,8 @@ FIT = [
     ("13 a Python dict", raw("{'name': 'write', 'arguments': {'path': 'it\\'s \"a\"', "
                              "'force': True}}"),
      "", [("write", {"path": 'it\'s "a"', "force": True})], "tool_calls"),
+    ("13 None", written("{'path': 'a', 'edits': [{'text': None}]}"),
+     "", [("write", {"path": "a", "edits": [{"text": None}]})], "tool_calls"),
     ("13 smart quotes", raw("{“name”: “get_weather”, “arguments”: {“city”: “Rome”}}"),
      "", [ROME], "tool_calls"),
     ("14 a fenced package.json", '```json\n{"name": "get_weather", "version": "1"}\n```',
@@ -194,12 +200,18 @@ FIT = [
      "", [("list_files", {})], "tool_calls"),
     ("19 empty object", raw('{"name": "list_files", "arguments": {}}'),
      "", [("list_files", {})], "tool_calls"),
+    ("20 a call within a thinking", f"<thinking>a{OPEN}{WEATHER}{CLOSE}</thinking>b", "b", [], "stop"),
+    ("20 a thinking that never closes", f"<think>a{OPEN}{WEATHER}{CLOSE}b", "b", [ROME], "tool_calls"),
+    ("21 tags quoted in an answer", f"Write <thinking>a</thinking> or </think>.{OPEN}{WEATHER}{CLOSE}",
+     "Write <thinking>a</thinking> or </think>.", [ROME], "tool_calls"),
     ("22 a list item with a fence", f"Do:\n- {OPEN}\n```json\n{WEATHER}\n```\n{CLOSE}\nDone.",
      "Do:\n- \nDone.", [ROME], "tool_calls"),
     ("22 a blockquote", f"> {OPEN}\n> {WEATHER}\n{CLOSE} ok".replace(": {", ":\n> {\n> "),
      ">  ok", [ROME], "tool_calls"),
     ("23 an echoed call of another request", "<call_aaaaaa>" + WEATHER + "</call_aaaaaa>",
      "<call_aaaaaa>" + WEATHER + "</call_aaaaaa>", [], "stop"),
+    ("23 an echoed result", '<tool_aaaaaa id="call_1" name="get">\n{"a": 1}\n</tool_aaaaaa>',
+     '<tool_aaaaaa id="call_1" name="get">\n{"a": 1}\n</tool_aaaaaa>', [], "stop"),
     ("24 stray braces behind", raw(WEATHER + "}}\n]"), "", [ROME], "tool_calls"),
     ("24 a heredoc", call("write", {"path": "cat <<E\n{ ${a} }\nE\n}"}),
      "", [("write", {"path": "cat <<E\n{ ${a} }\nE\n}"})], "tool_calls"),
@@ -224,6 +236,9 @@ FIT = [
      "abcd<|too<|x|>", [], "stop"),
     ("29 leaked markers around a call", f"<｜tool▁calls▁begin｜>{OPEN}{WEATHER}{CLOSE}<|/tool_call|>",
      "", [ROME], "tool_calls"),
+    ("29 a call in a model's own form is text without its markers",
+     "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get\n```json\n{}\n```<｜tool▁call▁end｜>"
+     "<｜tool▁calls▁end｜>", "functionget\n```json\n{}\n```", [], "stop"),
     ("30 an empty envelope", f"a{OPEN}{CLOSE}b", "ab", [], "stop"),
     ("30 an envelope of whitespace", f"a{OPEN} \n {CLOSE}b", "ab", [], "stop"),
     ("30 an empty object", f"a{OPEN}{{}}{CLOSE}b", "ab", [], "stop"),
@@ -255,6 +270,8 @@ UNFIT = [
      "", [], None, "not escaped", "invalid_tool_arguments"),
     ("18 an unknown tool", "a" + raw('{"name": "nope", "arguments": {}}') + "b",
      "a" + raw('{"name": "nope", "arguments": {}}') + "b", [], "stop", "no tool 'nope'", None),
+    ("23 an echoed example", raw('{"name": "TOOL_NAME", "arguments": {"ARGUMENT": "VALUE"}}'),
+     raw('{"name": "TOOL_NAME", "arguments": {"ARGUMENT": "VALUE"}}'), [], "stop", "no tool 'TOOL_NAME'", None),
     ("an envelope that is not JSON", f"a{OPEN}hello{CLOSE}b{CLOSE}c", f"a{OPEN}hello{CLOSE}bc",
      [], "stop", "no JSON object", None),
     ("bad JSON before anything left, then a call",
