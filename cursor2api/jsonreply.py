@@ -37,13 +37,14 @@ def only_json(events: Iterable[Event], schema: dict | None) -> Iterator[Event]:
                     continue
                 reader, held = Reader(schema), held[begin.start():]
             piece, held = reader.feed(held), ""
+            sent.append(piece)
+            if open := piece[:-1] if reader.done else piece:
+                yield Text(open)
             if reader.bad:
                 yield from _refuse(f"Your JSON is broken: {reader.bad}.")
-            sent.append(piece)
             if reader.done:
                 yield from _check("".join(sent), schema)
-            if piece:
-                yield Text(piece)
+                yield Text("}")
             continue
         called = called or type(event) is ToolCall
         if type(event) is Finish and event.reason != "length" and not (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .chat import Chat
-from .events import Event, Note, Text, ToolCall, Unfit, Waiting
+from .events import Event, Finish, Note, Text, ToolCall, Unfit, Waiting
 from .jsonreply import only_json
 from .models import MAX_TOKENS
 from .prompt import Plan, repair, shown_tools
@@ -38,7 +38,8 @@ def reply(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[], str
 
     Raises ApiError, also for a reply that stays unfit.
     """
-    return count_usage(_repaired(stream, chat, plan, terms, new_id, note), plan.prompt_tokens)
+    events = count_usage(_repaired(stream, chat, plan, terms, new_id, note), plan.prompt_tokens)
+    return events if terms.expose_thinking else hide_thinking(events)
 
 
 def _repaired(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[], str],
@@ -72,8 +73,6 @@ def _transformed(events: Iterable[Event], chat: Chat, plan: Plan, terms: Terms,
     """The order matters: thinking is neither text nor call, a call's arguments know no stop."""
     tools = shown_tools(chat)
     events = split_thinking(events, plan.open_mark if tools else "")
-    if not terms.expose_thinking:
-        events = hide_thinking(events)
     if tools:
         events = split_calls(events, open_mark=plan.open_mark, close_mark=plan.close_mark,
                              tools=tools, parallel=chat.parallel_tool_calls and not chat.functions,
@@ -90,10 +89,14 @@ def _transformed(events: Iterable[Event], chat: Chat, plan: Plan, terms: Terms,
 
 
 def _recorded(events: Iterable[Event], said: list[str]) -> Iterator[Event]:
+    """Keeps the text. A stream that just ends is a fault of its adapter and must not pass for a reply."""
+    event = None
     for event in events:
         if type(event) is Text:
             said.append(event.text)
         yield event
+    if type(event) is not Finish:
+        raise RuntimeError("the upstream's events ended without a Finish")
 
 
 def side_by_side(replies: Sequence[Iterator[Event]],
