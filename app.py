@@ -4,21 +4,25 @@
 simulator when there is no Cursor key, and says so.
 """
 
-import logging
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from dotenv import dotenv_values
 
 from cursor2api.config import Config, ConfigError
+from cursor2api.keys import Keys, read_digests
+from cursor2api.metrics import Metrics
 from cursor2api.models import Models
+from cursor2api.service import Service
+from cursor2api.slots import Slots
 from cursor2api.upstream.cloud import Cloud
 from cursor2api.upstream.http import Limits
 from cursor2api.upstream.uistream import UiStream
-from cursor2api.views import App, Service
+from cursor2api.wsgi import App
 
 HERE = Path(__file__).resolve().parent
 
@@ -33,9 +37,7 @@ def read_config(**more: str) -> Config:
 
 
 def create_app(config: Config) -> App:
-    """The service as a WSGI callable."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("cursor2api").setLevel(logging.DEBUG if config.debug else logging.INFO)
+    """The service as a WSGI callable. Ends the process if a file that a setting names is wrong."""
     limits = Limits(config.connect_timeout, config.create_timeout, config.timeout, config.retry_s)
     upstream = None
     if config.upstream_in_use == "uistream":
@@ -44,7 +46,16 @@ def create_app(config: Config) -> App:
         upstream = Cloud(config.cursor_base_url, config.cursor_api_key, limits,
                          name=config.upstream_in_use)
     models = Models(upstream.models, config.models, config.model_aliases) if upstream else None
-    return App(Service(config, upstream, models, (HERE / "static" / "index.html").read_text("utf-8")))
+    try:
+        digests = read_digests(Path(config.api_key_file).read_text("utf-8")) if config.api_key_file else ()
+        keys = Keys(config.api_key, digests, config.key_limits, config.key_passthrough, time.monotonic)
+    except (ConfigError, OSError, UnicodeDecodeError) as error:
+        sys.exit(f"cursor2api: {error}")
+    streams = config.max_streams or config.threads - 4
+    return App(Service(
+        config, upstream, models, keys, Slots(streams, config.threads - streams - 2, time.monotonic),
+        Metrics(os.environ.get("PROMETHEUS_MULTIPROC_DIR"), streams),
+        (HERE / "static" / "index.html").read_text("utf-8")))
 
 
 def main() -> int:
@@ -59,7 +70,7 @@ def main() -> int:
                    "CURSOR_BASE_URL": simulator.stdout.readline().strip()}
         config = read_config(**started)
     base = f"http://127.0.0.1:{config.port}"
-    key = config.api_key[0]
+    key = config.api_key[0][1]
     masked = key if key == "0000" else f"{key[:2]}...{key[-2:]}" if len(key) > 8 else "..."
     print(f"""
   Base URL   {base}/v1
@@ -85,7 +96,12 @@ def main() -> int:
             simulator.wait()
 
 
+def __getattr__(name: str):
+    """`app`, for gunicorn: made when it is asked for, as gunicorn's settings import this module too."""
+    if name == "app":
+        return create_app(read_config())
+    raise AttributeError(name)
+
+
 if __name__ == "__main__":
     sys.exit(main())
-else:
-    app = create_app(read_config())

@@ -1,17 +1,50 @@
 """gunicorn's settings; each can be replaced on its command line."""
 
 import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
 
+# Where the workers share their counts; it must be known before prometheus_client is imported.
+directory = os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="cursor2api-"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from app import read_config  # noqa: E402
+from cursor2api.logs import settings  # noqa: E402
+
+options = read_config()
 worker_class = "gthread"   # a stream holds a thread for its life
-workers = int(os.environ.get("WEB_CONCURRENCY", 1))
-threads = int(os.environ.get("THREADS", 64))
-bind = f"0.0.0.0:{os.environ.get('PORT', 8002)}"
+workers = options.web_concurrency
+threads = options.threads
+bind = f"0.0.0.0:{options.port}"
 timeout = 60               # of a worker's heartbeat; gthread never ends a stream by it
-graceful_timeout = 30
+graceful_timeout = int(options.grace_s) + 8  # after that the master kills its workers
 control_socket_disable = True  # one per user, so a second instance would fight over it
 keepalive = 75             # longer than the 60 s that load balancers keep idle connections
+logconfig_dict = settings(options.log_format, options.debug)
+
+
+def post_worker_init(worker):
+    """SIGTERM drains first: the worker goes on answering, /ready with 503, while replies end."""
+    service = worker.wsgi.service
+    signal.signal(signal.SIGTERM, lambda number, frame: service.drain(
+        lambda: worker.handle_exit(number, None)))
+    service.start()
 
 
 def worker_exit(server, worker):
     """Nothing of ours is left running at Cursor when a worker ends."""
-    worker.wsgi.service.close()
+    if hasattr(worker.wsgi, "service"):  # it may have ended before it had one
+        worker.wsgi.service.close()
+
+
+def child_exit(server, worker):
+    """Gauges of a worker that has ended count no longer."""
+    from prometheus_client.multiprocess import mark_process_dead
+    mark_process_dead(worker.pid, directory)
+
+
+def on_exit(server):
+    shutil.rmtree(directory, ignore_errors=True)

@@ -3,12 +3,14 @@
 Every field is one variable, its name in capitals; a bad value is a ConfigError that names it.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 DAY = 86_400  # longer waits than this do not fit all clocks
+DEFAULT_KEY = "0000"
 
 
 class ConfigError(Exception):
@@ -21,6 +23,57 @@ def _text(value: str) -> str:
 
 def _list(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _key(value: str) -> str:
+    if not re.fullmatch(r"[!-~]+", value):
+        raise ValueError("printable ASCII without spaces")
+    return value
+
+
+def _keys(value: str) -> tuple[tuple[str, str], ...]:
+    """(name, key) pairs of NAME:KEY or KEY, whose name is then `digest` of it, in short."""
+    pairs = []
+    for part in _list(value):
+        name, colon, key = part.rpartition(":")
+        if colon and not (re.fullmatch(r"[\w.-]{1,64}", name) and key):
+            raise ValueError("KEY or NAME:KEY, comma-separated, names of letters, digits, . _ -")
+        _key(key)
+        pairs.append((name or ("default" if key == DEFAULT_KEY else digest(key)[:8]), key))
+    if not pairs:
+        raise ValueError("at least one key")
+    return tuple(pairs)
+
+
+def digest(key: str) -> str:
+    """SHA-256 of a key in hexadecimal."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class KeyLimit:
+    """What one key may do; None is no limit. `models` are base model ids."""
+
+    requests_per_minute: int | None = None
+    streams: int | None = None
+    models: tuple[str, ...] | None = None
+
+
+def _key_limits(value: str) -> tuple[tuple[str, KeyLimit], ...]:
+    expected = ('a JSON object such as {"NAME": {"requests_per_minute": 60, "streams": 4, "models": '
+                '["ID"]}}; the name * is for all others')
+    try:
+        rows = {name: KeyLimit(**row) for name, row in json.loads(value).items()}
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(expected) from None
+    for row in rows.values():
+        numbers = row.requests_per_minute, row.streams
+        if not all(number is None or type(number) is int and number > 0 for number in numbers) or not (
+                row.models is None or isinstance(row.models, list)
+                and all(isinstance(id, str) for id in row.models)):
+            raise ValueError(expected)
+    return tuple((name, replace(row, models=row.models and tuple(row.models)))
+                 for name, row in rows.items())
 
 
 def _pairs(value: str) -> tuple[tuple[str, str], ...]:
@@ -80,8 +133,8 @@ def _headers(value: str) -> tuple[tuple[str, str], ...]:
     return pairs
 
 
-def _option(default, parse, help):
-    return field(default=default, metadata={"parse": parse, "help": help})
+def _option(default, parse, help, **more):
+    return field(default=default, metadata={"parse": parse, "help": help}, **more)
 
 
 @dataclass(frozen=True)
@@ -89,20 +142,30 @@ class Config:
     """All settings. Times are in seconds, sizes in bytes unless the help says otherwise."""
 
     port: int = _option(8002, _number(int, 0, 65535), "port to listen on")
-    api_key: tuple[str, ...] = _option(
-        ("0000",), _list, "keys that callers may use, comma-separated; with the default only callers "
-        "on this machine are served")
+    web_concurrency: int = _option(1, _number(int, 1, 512), "worker processes")
+    threads: int = _option(64, _number(int, 6, 4096), "threads of a worker; a reply holds one")
+    api_key: tuple[tuple[str, str], ...] = _option(
+        (("default", DEFAULT_KEY),), _keys, "keys that callers may use, comma-separated, each KEY or "
+        "NAME:KEY; with the default only callers on this machine are served", repr=False)
+    api_key_file: str = _option(
+        "", _text, "a file of further keys, a line each: NAME and the key's SHA-256 in hexadecimal")
+    key_limits: tuple[tuple[str, KeyLimit], ...] = _option(
+        (), _key_limits, "limits by key name, a JSON object: {\"NAME\": {\"requests_per_minute\": 60, "
+        "\"streams\": 4, \"models\": [\"ID\"]}}; * is for all others; each worker counts for itself")
+    key_passthrough: bool = _option(
+        False, _flag, "take any other key for the caller's own Cursor key: it is used for that request "
+        "and kept nowhere")
     upstream: str = _option(
         "auto", _one_of("auto", "cloud", "uistream", "simulator"),
-        "auto, cloud, uistream or simulator; auto is cloud when CURSOR_API_KEY is set, else uistream "
-        "when UISTREAM_URL is set")
-    cursor_api_key: str = _option("", _text, "your Cursor API key, for the cloud upstream")
+        "auto, cloud, uistream or simulator; auto is cloud with CURSOR_API_KEY or KEY_PASSTHROUGH, else "
+        "uistream with UISTREAM_URL")
+    cursor_api_key: str = _option("", _key, "your Cursor API key, for the cloud upstream", repr=False)
     cursor_base_url: str = _option(
         "https://api.cursor.com", _base_url, "where Cursor's API is")
     uistream_url: str = _option(
         "", _url, "a service that speaks the AI SDK UI message stream; POSTed to as it stands")
     uistream_headers: tuple[tuple[str, str], ...] = _option(
-        (), _headers, "headers for UISTREAM_URL, a JSON object of strings")
+        (), _headers, "headers for UISTREAM_URL, a JSON object of strings", repr=False)
     models: tuple[str, ...] = _option(
         (), _list, "base model ids, comma-separated; fixes the list that otherwise comes from Cursor")
     model_aliases: tuple[tuple[str, str], ...] = _option(
@@ -124,12 +187,22 @@ class Config:
     kilo_tool_strict: bool = _option(
         False, _flag, "treat tool_choice auto as required; a reply without a call is asked for once "
         "more, then returned as it is")
+    max_streams: int = _option(
+        0, _number(int, 0, 4096), "replies that a worker makes at once; 0 is THREADS - 4, so that health "
+        "checks always find a thread")
+    queue_s: float = _option(
+        2.0, _number(float, 0, 60), "how long a request waits for one of MAX_STREAMS, then it gets 503")
+    grace_s: float = _option(
+        20.0, _number(float, 0, DAY), "how long running replies may go on after SIGTERM; then each gets "
+        "an error frame. The process ends within 8 s of that")
     timeout: float = _option(
         120.0, _number(float, 0.1, DAY), "longest silence of the upstream within a reply")
     connect_timeout: float = _option(10.0, _number(float, 0.1, DAY), "longest wait for a connection")
     create_timeout: float = _option(
         180.0, _number(float, 0.1, DAY), "longest wait for Cursor to start an agent, which takes a "
         "minute")
+    total_timeout: float = _option(
+        0.0, _number(float, 0, DAY), "longest time for a whole reply; 0 is no limit")
     retry_s: float = _option(
         0.5, _number(float, 0.001, DAY), "pause before the first retry of a request to the upstream; "
         "it doubles with each")
@@ -138,6 +211,18 @@ class Config:
         "not answered yet; a refusal before it has its true HTTP status")
     heartbeat_s: float = _option(
         10.0, _number(float, 0.1, DAY), "a quiet stream sends a heartbeat this often")
+    heartbeat: str = _option(
+        "chunk", _one_of("chunk", "comment", "off"), "what a heartbeat is: chunk is one with an empty "
+        "delta, comment the line : keep-alive")
+    body_heartbeat_s: float = _option(
+        20.0, _number(float, 0, DAY), "a reply that is not streamed starts after this, with status 200, "
+        "and sends a newline this often until its JSON comes; 0 is off")
+    sweep_s: float = _option(
+        3600.0, _number(float, 0, 365 * DAY), "a start deletes agents of this service at Cursor that are "
+        "older than this and do not run; 0 is off")
+    log_format: str = _option("logfmt", _one_of("logfmt", "json"), "logfmt or json; one line a request")
+    debug_content: bool = _option(
+        False, _flag, "log prompts and replies in full, with DEBUG or without; for a private machine only")
     debug: bool = _option(False, _flag, "log more: what the upstream is asked and when, never content")
 
     @classmethod
@@ -157,10 +242,13 @@ class Config:
         return cls(**values)._checked()
 
     def _checked(self) -> "Config":
-        if not self.api_key:
-            raise ConfigError("API_KEY: expected at least one key, got an empty list")
-        if self.upstream in ("cloud", "simulator") and not self.cursor_api_key:
+        if self.upstream in ("cloud", "simulator") and not (self.cursor_api_key or self.key_passthrough):
             raise ConfigError(f"CURSOR_API_KEY: expected a key with UPSTREAM={self.upstream}, got none")
+        if self.key_passthrough and self.upstream_in_use == "uistream":
+            raise ConfigError("KEY_PASSTHROUGH: expected an upstream that takes Cursor's keys, got uistream")
+        if self.max_streams > self.threads - 2:
+            raise ConfigError(f"MAX_STREAMS: expected at most THREADS - 2 = {self.threads - 2}, got "
+                              f"{self.max_streams}")
         if self.upstream == "uistream" and not self.uistream_url:
             raise ConfigError("UISTREAM_URL: expected a URL with UPSTREAM=uistream, got none")
         if self.upstream_in_use == "uistream" and not self.models:
@@ -172,9 +260,6 @@ class Config:
         """cloud, uistream or simulator; None when nothing is configured."""
         if self.upstream != "auto":
             return self.upstream
-        return "cloud" if self.cursor_api_key else "uistream" if self.uistream_url else None
-
-    @property
-    def default_key(self) -> bool:
-        """Whether the published default key is one of the keys in use."""
-        return "0000" in self.api_key
+        if self.cursor_api_key or self.key_passthrough:
+            return "cloud"
+        return "uistream" if self.uistream_url else None

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from .events import Event, Finish, Reasoning, Text, ToolCall, Usage, Waiting
+from .tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Head:
         return f'{before}{{"index":0,"delta":{{}},"logprobs":null,"finish_reason":null}}{after}'
 
 
-def chunks(pairs: Iterable[tuple[int, Event]], head: Head, *, count: int = 1,
+def chunks(pairs: Iterable[tuple[int, Event]], head: Head, tally: Tally, *, count: int = 1,
            include_usage: bool = False) -> Iterator[str]:
     """The chunks as JSON texts, in the order that the API keeps: roles, deltas, finish, usage.
 
@@ -53,12 +54,15 @@ def chunks(pairs: Iterable[tuple[int, Event]], head: Head, *, count: int = 1,
     for index, event in pairs:
         kind = type(event)
         if kind is Text:
+            tally.delta()
             yield chunk(index, f'{{"content":{json.dumps(event.text)}}}')
         elif kind is Waiting:
             yield ""
         elif kind is Reasoning:
+            tally.delta()
             yield chunk(index, f'{{"reasoning_content":{json.dumps(event.text)}}}')
         elif kind is ToolCall:
+            tally.delta()
             if not head.functions:
                 yield chunk(index, json.dumps({"tool_calls": [_tool_delta(event)]}))
             elif event.index == 0:
@@ -66,14 +70,16 @@ def chunks(pairs: Iterable[tuple[int, Event]], head: Head, *, count: int = 1,
         elif kind is Usage:
             usages.append(event)
         elif kind is Finish:
+            tally.finishes.append(_reason(event, head))
             yield chunk(index, "{}", json.dumps(_reason(event, head)))
+    tally.usage = usage_object(usages)
     if include_usage:
-        yield f'{before}],"usage":{json.dumps(usage_object(usages))}}}'
+        yield f'{before}],"usage":{json.dumps(tally.usage)}}}'
 
 
-def completion(pairs: Iterable[tuple[int, Event]], head: Head, *,
-               count: int = 1) -> Iterator[None]:
-    """Folds the events into the completion, a dict that the generator returns; yields at each Waiting.
+def completion(pairs: Iterable[tuple[int, Event]], head: Head, tally: Tally, *,
+               count: int = 1) -> Iterator[str]:
+    """Folds the events into one JSON text, the completion; an empty text before it stands for Waiting.
 
     A tool call whose arguments were cut is left out: a stream cannot take back the pieces that it
     sent, but there they are no JSON, and so no call either.
@@ -82,13 +88,17 @@ def completion(pairs: Iterable[tuple[int, Event]], head: Head, *,
     usages = []
     for index, event in pairs:
         if type(event) is Waiting:
-            yield
+            yield ""
         elif type(event) is Usage:
             usages.append(event)
         else:
             choices[index].add(event)
-    return {"id": head.id, "object": "chat.completion", "created": head.created, "model": head.model,
-            "choices": [choice.object(head) for choice in choices], "usage": usage_object(usages)}
+            tally.deltas += type(event) is not Finish
+    tally.usage = usage_object(usages)
+    objects = [choice.object(head) for choice in choices]
+    tally.finishes = [choice["finish_reason"] for choice in objects]
+    yield json.dumps({"id": head.id, "object": "chat.completion", "created": head.created,
+                      "model": head.model, "choices": objects, "usage": tally.usage})
 
 
 class _Choice:

@@ -74,6 +74,10 @@ class UpstreamError(ApiError):
     code = "upstream_error"
 
 
+class KeyRefused(UpstreamError):
+    """The upstream did not accept the gateway's own key or account."""
+
+
 class UpstreamCut(UpstreamError):
     """The upstream's stream ended without its own end mark: what came is not the whole reply."""
 

@@ -1,20 +1,25 @@
 """The models: what the upstream offers, under every name by which a caller may ask for it.
 
-The list is cached; one thread at a time fetches it, and a stale one is served when that fails.
+The list is cached; one thread at a time fetches it, and a stale one is served meanwhile.
 """
 
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .errors import ApiError, BadRequest
+from .config import digest
+from .errors import ApiError, BadRequest, InternalError, KeyRefused, UpstreamTimeout
 
 log = logging.getLogger("cursor2api")
 
 FRESH_S = 600
 RETRY_S = 10
+FETCH_S = 60  # longer than the adapters' own limits for this request
+LOOK_S = 0.5
+KEYS = 100    # lists that are kept
 THINKING = "-thinking"
 EFFORTS = ("reasoning_effort", "reasoning", "effort")  # ids that Cursor's models give the parameter
 
@@ -61,32 +66,56 @@ class Choice:
     effort_used: bool
 
 
-class Models:
-    """The list, and the way from a name to a model."""
+@dataclass(slots=True)
+class _List:
+    """What is known for one key: the models by id, the last failure, when to ask again."""
 
-    def __init__(self, fetch: Callable[[], list[dict] | None], fixed: tuple[str, ...],
+    models: dict[str, Model] = field(default_factory=dict)
+    error: ApiError | None = None
+    next: float = float("-inf")
+    fetching: threading.Event | None = None
+
+
+class Models:
+    """The list of each upstream key, and the way from a name to a model.
+
+    Keys are known by their digests only; `key` is the caller's own, or "" for the gateway's.
+    """
+
+    def __init__(self, fetch: Callable[[str], list[dict] | None], fixed: tuple[str, ...],
                  aliases: tuple[tuple[str, str], ...], clock: Callable[[], float] = time.monotonic):
         self._fetch, self._fixed, self._aliases = fetch, fixed, dict(aliases)
         self._clock = clock
         self._lock = threading.Lock()
-        self._models: dict[str, Model] = {}
-        self._error: ApiError | None = None
-        self._next = float("-inf")
+        self._lists: OrderedDict[str, _List] = OrderedDict()
         self.created = int(time.time())
 
-    def all(self) -> list[Model]:
+    def all(self, key: str = "") -> list[Model]:
         """The base models. Raises the upstream's ApiError while there has never been a list."""
-        models = self._refreshed()
+        known = self._refreshed(key, LOOK_S if self._fixed else FETCH_S)
         if self._fixed:
-            return [models.get(id) or Model(id) for id in self._fixed]
-        if not models and self._error:
-            raise self._error
-        return list(models.values())
+            return [known.models.get(id) or Model(id) for id in self._fixed]
+        if not known.models and (known.error or known.fetching):
+            raise (known.error or UpstreamTimeout("The model list has not come in time")).with_traceback(None)
+        return list(known.models.values())
 
-    def choose(self, name: str, effort: str | None = None) -> Choice:
+    def waits(self, key: str = "") -> bool:
+        """Whether `all` would wait for the upstream."""
+        known = self._known(key)
+        return not (self._fixed or known.models) and (
+            known.fetching is not None or self._clock() >= known.next)
+
+    def trouble(self) -> ApiError | None:
+        """Why there is no service: no list yet, or a key that is refused. Never waits for the upstream."""
+        known = self._refreshed("", 0)
+        if isinstance(known.error, KeyRefused) or not (known.models or self._fixed):
+            return known.error or UpstreamTimeout("The model list has not come yet", code="starting")
+        return None
+
+    def choose(self, name: str, effort: str | None = None, key: str = "") -> Choice:
         """The model for a caller's name. Raises BadRequest model_not_found."""
         asked = self._aliases.get(name, name)
-        known = {model.id: model for model in self.all()}
+        known = {model.id: model for model in self.all(key)}
         names = {alias: model for model in known.values() for alias in model.aliases} | known
         short = asked.rpartition("/")[2]
         for id in dict.fromkeys((asked, self._aliases.get(short, short))):
@@ -99,25 +128,42 @@ class Models:
                 return _choice(model, think, effort)
         raise BadRequest(f"Invalid model: {name}", code="model_not_found", param="model")
 
-    def _refreshed(self) -> dict[str, Model]:
-        if self._clock() < self._next:
-            return self._models
-        # Whoever has a list does not wait for a newer one.
-        if not self._lock.acquire(blocking=not (self._models or self._fixed)):
-            return self._models
+    def _known(self, key: str) -> _List:
+        name = key and digest(key)
+        with self._lock:
+            known = self._lists.setdefault(name, _List())
+            self._lists.move_to_end(name)
+            if len(self._lists) > KEYS:
+                self._lists.popitem(last=False)
+            return known
+
+    def _refreshed(self, key: str, seconds: float) -> _List:
+        """The list, after a fetch if it is not fresh; whoever has a list does not wait for a newer one."""
+        known = self._known(key)
+        with self._lock:
+            if self._clock() >= known.next and known.fetching is None:
+                known.fetching = threading.Event()
+                threading.Thread(target=self._renew, args=(known, key), name="models", daemon=True).start()
+            fetching = known.fetching
+        if fetching and not known.models:
+            fetching.wait(seconds)
+        return known
+
+    def _renew(self, known: _List, key: str) -> None:
+        wait = RETRY_S
         try:
-            if self._clock() >= self._next:
-                try:
-                    self._models = {model.id: model for model in map(_model, self._fetch() or [])
-                                    if model}
-                    self._error, wait = None, FRESH_S
-                except ApiError as error:
-                    self._error, wait = error, RETRY_S
-                    log.warning("the model list could not be fetched: %s", error.code)
-                self._next = self._clock() + wait
-            return self._models
+            models = {model.id: model for model in map(_model, self._fetch(key) or []) if model}
+            known.models, known.error, wait = models, None, FRESH_S
+        except ApiError as error:
+            known.error = error
+            log.warning("the model list could not be fetched: %s", error.code)
+        except Exception:
+            known.error = InternalError()
+            log.exception("a fault in fetching the model list")
         finally:
-            self._lock.release()
+            known.next = self._clock() + wait
+            fetching, known.fetching = known.fetching, None
+            fetching.set()
 
 
 def _choice(model: Model, think: bool, effort: str | None) -> Choice:

@@ -6,15 +6,17 @@ does not depend on where the bytes were cut. str.splitlines and requests.iter_li
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from .errors import ApiError, InternalError, UpstreamError
+from .tally import Tally
 
 log = logging.getLogger("cursor2api")
 
 MAX_FRAME = 32 * 1024 * 1024
 DONE = b"data: [DONE]\n\n"
+COMMENT = b": keep-alive\n\n"  # some clients stop at ": ping"
 
 
 class Frame(NamedTuple):
@@ -96,14 +98,14 @@ def _text(value: bytes) -> str:
     return value.removeprefix(b" ").decode("utf-8", "replace")
 
 
-def encode(chunks: Iterable[str], heartbeat: bytes, every: float,
-           clock: Callable[[], float]) -> Iterator[bytes]:
+def encode(chunks: Iterable[str], heartbeat: bytes, every: float, tally: Tally) -> Iterator[bytes]:
     """The body of a stream: a `data:` frame for each JSON text, then [DONE].
 
     An empty text says that nothing more is at hand: what has gathered leaves in one write, and after
     `every` seconds without one `heartbeat` does. An error becomes one error frame and the end.
     """
     gathered: list[str] = []
+    clock = tally.clock
     last = clock()
     try:
         for chunk in chunks:
@@ -115,6 +117,7 @@ def encode(chunks: Iterable[str], heartbeat: bytes, every: float,
                 last = clock()
             elif heartbeat and clock() - last >= every:
                 yield heartbeat
+                tally.heartbeats += 1
                 last = clock()
         end = DONE
     except ApiError as error:
@@ -123,6 +126,26 @@ def encode(chunks: Iterable[str], heartbeat: bytes, every: float,
         log.exception("a fault within a stream")
         end = frame(InternalError())
     yield "".join(gathered).encode() + end
+
+
+def body(texts: Iterable[str], every: float, tally: Tally) -> Iterator[bytes]:
+    """A JSON body that is begun before it is known: newlines every `every` seconds, then the one text
+    that is not empty. The status has left, so an error is a body like any other."""
+    yield b"\n"
+    last = tally.clock()
+    try:
+        for text in texts:
+            if text:
+                yield text.encode()
+            elif tally.clock() - last >= every:
+                yield b"\n"
+                tally.heartbeats += 1
+                last = tally.clock()
+    except ApiError as error:
+        yield json.dumps(error.body()).encode()
+    except Exception:
+        log.exception("a fault within a body")
+        yield json.dumps(InternalError().body()).encode()
 
 
 def data(text: str) -> bytes:

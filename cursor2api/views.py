@@ -1,133 +1,138 @@
-"""The WSGI application: one URL map whose endpoints are plain functions of (request, service).
+"""The endpoints: plain functions of (request, service). An ApiError that is raised is the answer.
 
-Here the clock is read and ids are made; an ApiError that is raised is the answer.
+Here the clock is read and ids are made.
 """
 
-import hmac
 import json
 import logging
-import re
 import secrets
 import socket
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from urllib.parse import unquote
 
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.routing import Map, Rule
-from werkzeug.utils import cached_property
-from werkzeug.wrappers import Request as WerkzeugRequest
-from werkzeug.wrappers import Response
+from werkzeug.wrappers import Request, Response
 
 from . import sse
 from .chat import parse
-from .config import Config
 from .encode import Head, chunks, completion
-from .errors import ApiError, InternalError, InvalidKey
-from .events import Note
-from .models import MAX_TOKENS, THINKING, Models
+from .errors import ApiError, InternalError
+from .events import Event, Note
+from .keys import Caller
+from .metrics import CONTENT_TYPE
+from .models import MAX_TOKENS, THINKING
 from .prompt import plan
 from .reply import Terms, reply, side_by_side
+from .service import Service, not_configured
+from .tally import Tally
 
 log = logging.getLogger("cursor2api")
 
-REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}")
-HEADER_NAMES = re.compile(r"[\w ,-]{1,1000}")
-LOOPBACK = ("127.", "::1", "::ffff:127.")
-FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
+
+class Call(Request):
+    """A request with what is known of it: whose it is and what is counted."""
+
+    caller: Caller
+    tally: Tally
 
 
-class Request(WerkzeugRequest):
-
-    @cached_property
-    def id(self) -> str:
-        """The caller's own, or one that is made."""
-        given = self.headers.get("x-request-id", "")
-        return given if REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+def health(request: Call, service: Service) -> Response:
+    return json_response({"status": "ok", "timestamp": int(time.time())})
 
 
-@dataclass(frozen=True)
-class Service:
-    """What the endpoints work with; `upstream` is None while none is configured."""
-
-    config: Config
-    upstream: object | None
-    models: Models | None
-    page: str
-
-    def close(self) -> None:
-        """Returns when nothing of ours is left running upstream."""
-        if self.upstream:
-            self.upstream.close()
+def ready(request: Call, service: Service) -> Response:
+    trouble = service.trouble()
+    if trouble is None:
+        return json_response({"status": "ready"})
+    request.tally.error = trouble
+    return json_response({"status": "not ready", "code": trouble.code, "reason": trouble.message},
+                         trouble.headers(), 503)
 
 
-def health(request: Request, service: Service) -> Response:
-    return _json({"status": "ok", "timestamp": int(time.time())})
-
-
-def page(request: Request, service: Service) -> Response:
+def page(request: Call, service: Service) -> Response:
     return Response(service.page, mimetype="text/html")
 
 
-def list_models(request: Request, service: Service) -> Response:
-    return _json({"object": "list", "data": _model_objects(service)})
+def metrics(request: Call, service: Service) -> Response:
+    if request.caller.upstream_key:
+        raise ApiError("The metrics are for this service's own keys", status=403,
+                       type="invalid_request_error", code="own_key_required")
+    return Response(service.metrics.text(), content_type=CONTENT_TYPE)
 
 
-def get_model(request: Request, service: Service, model: str) -> Response:
+def list_models(request: Call, service: Service) -> Response:
+    return json_response({"object": "list", "data": _model_objects(request, service)})
+
+
+def get_model(request: Call, service: Service, model: str) -> Response:
     name = unquote(model)
-    for item in _model_objects(service):
+    for item in _model_objects(request, service):
         if item["id"] == name:
-            return _json(item)
+            return json_response(item)
     raise ApiError(f"The model {name!r} does not exist", status=404, type="invalid_request_error",
                    code="model_not_found", param="model")
 
 
-def chat_completions(request: Request, service: Service) -> Response:
-    config = service.config
+def chat_completions(request: Call, service: Service) -> Response:
+    config, caller, tally = service.config, request.caller, request.tally
+    service.keys.count(caller)
     chat = parse(_body(request), max_n=config.max_n, strict_params=config.strict_params)
-    upstream = _upstream(service)
-    choice = service.models.choose(chat.model, chat.reasoning_effort)
-    made = plan(chat, choice.model.id, choice.params, secrets.token_hex(4),
-                inject=config.system_prompt_inject, max_length=config.max_input_length,
-                think=choice.think, require_call=config.kilo_tool_strict)
-    head = Head(f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), choice.model.id,
-                chat.functions)
-    ignored = chat.ignored + (("reasoning_effort",) if (
-        chat.reasoning_effort and not choice.effort_used) else ())
-    headers = {"x-cursor2api-ignored": ", ".join(ignored)} if ignored else {}
-    if made.left_out:
-        headers["x-cursor2api-left-out"] = f"{made.left_out} messages"
-
-    terms = Terms(hold=not chat.stream, expose_thinking=config.expose_thinking,
-                  whole_calls=config.tool_streaming == "whole",
-                  insist_on_call=config.kilo_tool_strict)
+    upstream = _upstream(request, service)
     with ExitStack() as stack:
-        streams = [upstream.open(made) for _ in range(chat.n)]
-        for stream in streams:
-            stack.callback(stream.close)
-        replies = [reply(stream, chat, made, terms, new_call_id, partial(_log_note, request.id))
-                   for stream in streams]
+        stack.enter_context(service.keys.streams(caller, chat.n))
+        tally.queued = stack.enter_context(_slots(service, chat.n))
+        choice = service.models.choose(chat.model, chat.reasoning_effort, caller.upstream_key)
+        tally.model = choice.model.id
+        service.keys.allow(caller, choice.model.id)
+        made = plan(chat, choice.model.id, choice.params, secrets.token_hex(4),
+                    inject=config.system_prompt_inject, max_length=config.max_input_length,
+                    think=choice.think, require_call=config.kilo_tool_strict)
+        head = Head(f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), choice.model.id,
+                    chat.functions)
+        ignored = chat.ignored + (("reasoning_effort",) if (
+            chat.reasoning_effort and not choice.effort_used) else ())
+        headers = {"x-cursor2api-ignored": ", ".join(ignored)} if ignored else {}
+        if made.left_out:
+            headers["x-cursor2api-left-out"] = f"{made.left_out} messages"
+        terms = Terms(hold=not chat.stream, expose_thinking=config.expose_thinking,
+                      whole_calls=config.tool_streaming == "whole",
+                      insist_on_call=config.kilo_tool_strict)
+        streams = []
+        for _ in range(chat.n):
+            streams.append(upstream.open(made, caller.upstream_key))
+            stack.callback(streams[-1].close)
+        note = partial(_log_note, tally.id)
+        replies = [reply(stream, chat, made, terms, new_call_id, note) for stream in streams]
+        if config.debug_content:
+            log.info("prompt", extra={"facts": {"id": tally.id, "content": made.prompt}})
+            replies = [_noted(each, tally.id) for each in replies]
         pairs = side_by_side(replies, lambda index: streams[index].close())
+
+        watch = Watch(request, service)
         if not chat.stream:
-            return _completion(request, completion(pairs, head, count=chat.n), headers)
+            texts = watch.over(completion(pairs, head, tally, count=chat.n))
+            return _body_response(texts, tally, headers, config.body_heartbeat_s, stack)
         with ThreadPoolExecutor(chat.n) as pool:
             list(pool.map(lambda stream: stream.wait(config.first_byte_s), streams))
-        body = sse.encode(
-            chunks(pairs, head, count=chat.n, include_usage=chat.include_usage),
-            sse.data(head.heartbeat(chat.include_usage)), config.heartbeat_s, time.monotonic)
-        response = Response(body, mimetype="text/event-stream", headers={
-            **headers, "x-cursor2api-usage": "in-stream", "Cache-Control": "no-cache",
-            "X-Accel-Buffering": "no"})
-        response.call_on_close(stack.pop_all().close)
-        return response
+        tally.opened = tally.clock()
+        texts = watch.over(chunks(pairs, head, tally, count=chat.n, include_usage=chat.include_usage))
+        heartbeat = {"chunk": sse.data(head.heartbeat(chat.include_usage)), "comment": sse.COMMENT,
+                     "off": b""}[config.heartbeat]
+        return _until_closed(stack, Response(
+            sse.encode(texts, heartbeat, config.heartbeat_s, tally), mimetype="text/event-stream",
+            headers={**headers, "x-cursor2api-usage": "in-stream"}))
 
 
 URLS = Map([
     Rule("/", endpoint=page, methods=["GET"]),
     Rule("/health", endpoint=health, methods=["GET"]),
+    Rule("/ready", endpoint=ready, methods=["GET"]),
+    Rule("/metrics", endpoint=metrics, methods=["GET"]),
     *(Rule(prefix + path, endpoint=endpoint, methods=[method])
       for prefix in ("", "/v1")
       for path, endpoint, method in (
@@ -135,50 +140,48 @@ URLS = Map([
           ("/models/<path:model>", get_model, "GET"),
           ("/chat/completions", chat_completions, "POST"))),
 ], strict_slashes=False)
-OPEN = {page, health}  # endpoints that need no key
+OPEN = {page, health, ready}  # endpoints that need no key
 
 
-class App:
-    """The WSGI callable; `service` is open for whoever starts and stops the process."""
+class Watch:
+    """Ends a reply whose caller has left, whose time is up or whose service is stopping."""
 
-    def __init__(self, service: Service):
-        self.service = service
+    EVERY_S = 0.5
 
-    def __call__(self, environ, start_response):
-        request = Request(environ)
-        request.max_content_length = self.service.config.max_body_bytes
-        response = self._dispatch(request)
-        _finish(request, response, self.service)
-        return response(environ, start_response)
+    def __init__(self, request: Call, service: Service):
+        self._connection = request.environ.get("gunicorn.socket")  # only gunicorn lets us look
+        self._tally, self._service = request.tally, service
+        self._next = 0.0
 
-    def _dispatch(self, request: Request) -> Response:
-        adapter = URLS.bind_to_environ(request.environ)
+    def over(self, texts: Iterator[str]) -> Iterator[str]:
+        """Passes on an encoder's texts; looks when nothing more is at hand. Raises ApiError."""
+        tally = self._tally
         try:
-            if request.method == "OPTIONS":
-                return Response(status=204)
-            endpoint, values = adapter.match()
-            if endpoint not in OPEN:
-                _authorize(request, self.service.config)
-            return endpoint(request, self.service, **values)
+            for text in texts:
+                if not text and (now := tally.clock()) >= self._next:
+                    self._next = now + self.EVERY_S
+                    self._service.check(now - tally.started)
+                    if self._gone():
+                        raise ApiError("The caller has left", status=499, type="invalid_request_error",
+                                       code="caller_left")
+                yield text
+            tally.whole = True
         except ApiError as error:
-            return _error(error)
-        except NotFound:
-            return _error(ApiError(
-                f"Invalid URL ({request.method} {request.path[:200]}): expected one of /health, "
-                "/v1/models, /v1/models/{id}, /v1/chat/completions", status=404,
-                type="invalid_request_error"))
-        except MethodNotAllowed as error:
-            allowed = ", ".join(sorted({*error.valid_methods, "OPTIONS"}))
-            return _error(ApiError(
-                f"{request.method} is not allowed here: expected {allowed}", status=405,
-                type="invalid_request_error", code="method_not_supported",
-                headers={"Allow": allowed}))
-        except HTTPException as error:
-            return _error(ApiError(error.description, status=error.code,
-                                   type="invalid_request_error"))
+            tally.error = error
+            raise
         except Exception:
-            log.exception("a fault in %s %s", request.method, request.path)
-            return _error(InternalError())
+            tally.error = InternalError()
+            raise
+
+    def _gone(self) -> bool:
+        if self._connection is None:
+            return False
+        try:
+            return self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
 
 def new_call_id() -> str:
@@ -186,54 +189,57 @@ def new_call_id() -> str:
     return f"call_{secrets.token_hex(12)}"
 
 
-def _log_note(request_id: str, note: Note) -> None:
-    log.info('request=%s tool=%s call=%s why="%s"', request_id, note.name or "-", note.id or "-", note.why)
+def json_response(value: dict, headers: dict[str, str] | None = None, status: int = 200) -> Response:
+    return Response(json.dumps(value), status, headers, mimetype="application/json")
 
 
-def _completion(request: Request, fold, headers: dict[str, str]) -> Response:
-    """Runs a fold to its end, unless the caller leaves: then what runs upstream is ended."""
-    while True:
-        try:
-            next(fold)
-        except StopIteration as end:
-            source = end.value["usage"]["source"]
-            return _json(end.value, {**headers, "x-cursor2api-usage": source})
-        if _gone(request):
-            raise ApiError("The caller has left", status=499, type="invalid_request_error")
+def _log_note(id: str, note: Note) -> None:
+    log.info("tool call", extra={"facts": {"id": id, "tool": note.name, "call": note.id, "why": note.why}})
 
 
-def _gone(request: Request) -> bool:
-    """Whether the caller has closed its connection; only gunicorn lets us look."""
-    connection = request.environ.get("gunicorn.socket")
-    if connection is None:
-        return False
+def _body_response(texts: Iterator[str], tally: Tally, headers: dict[str, str], every: float,
+                   stack: ExitStack) -> Response:
+    """The one text that is not empty; after `every` seconds without it the response starts anyway."""
+    deadline = tally.clock() + every
+    while not (text := next(texts)) and not (every and tally.clock() >= deadline):
+        pass
+    if text:
+        next(texts, None)
+        return Response(text, mimetype="application/json", headers={
+            **headers, "x-cursor2api-usage": tally.usage["source"]})
+    return _until_closed(stack, Response(
+        sse.body(texts, every, tally), mimetype="application/json",
+        headers={**headers, "x-cursor2api-usage": "in-body"}))
+
+
+def _until_closed(stack: ExitStack, response: Response) -> Response:
+    """A response that is sent as it is made; what `stack` holds is let go at its end."""
+    response.headers["X-Accel-Buffering"] = "no"
+    response.call_on_close(stack.pop_all().close)
+    return response
+
+
+@contextmanager
+def _slots(service: Service, count: int) -> Iterator[float]:
+    """Holds slots; gives the seconds that were waited for them."""
+    queued = service.slots.take(count, service.config.queue_s)
+    service.metrics.slot(count)
     try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
+        yield queued
+    finally:
+        service.slots.give(count)
+        service.metrics.slot(-count)
 
 
-def _authorize(request: Request, config: Config) -> None:
-    """Raises InvalidKey without a key of ours; the default key is good on this machine only."""
-    authorization = request.headers.get("Authorization", "")
-    given = [authorization[7:].strip() if authorization[:7].lower() == "bearer " else "",
-             request.headers.get("x-api-key", ""), request.headers.get("api-key", "")]
-    if not any(given):
-        raise InvalidKey("Invalid API key: none came with the request; send Authorization: Bearer KEY")
-    # Every pair is compared, so that the time says nothing.
-    matches = [key for key in config.api_key for candidate in given
-               if hmac.compare_digest(candidate.encode(), key.encode())]
-    if not matches:
-        raise InvalidKey("Invalid API key")
-    if matches == ["0000"] and (not (request.remote_addr or "").startswith(LOOPBACK)
-                                or any(name in request.headers for name in FORWARDED)):
-        raise ApiError("The default key 0000 is served to this machine only: set API_KEY to a key of "
-                       "your own", status=403, type="invalid_request_error", code="default_key")
+def _noted(events: Iterator[Event], id: str) -> Iterator[Event]:
+    said = []
+    for event in events:
+        said.append(getattr(event, "text", None) or getattr(event, "arguments", ""))
+        yield event
+    log.info("reply", extra={"facts": {"id": id, "content": "".join(said)}})
 
 
-def _body(request: Request) -> bytes:
+def _body(request: Call) -> bytes:
     kind = request.mimetype
     if kind and kind != "application/json" and not kind.endswith("+json"):
         raise ApiError(f"Content-Type: expected application/json, got {kind[:60]}", status=415,
@@ -246,42 +252,21 @@ def _body(request: Request) -> bytes:
                        type="invalid_request_error") from None
 
 
-def _upstream(service: Service):
-    if service.upstream is None:
-        raise ApiError("No upstream is configured: set CURSOR_API_KEY (or UISTREAM_URL) and start again",
-                       status=503, code="upstream_not_configured")
+def _upstream(request: Call, service: Service):
+    if service.upstream is None or not (service.config.cursor_api_key or request.caller.upstream_key
+                                        or service.upstream.name == "uistream"):
+        raise not_configured()
     return service.upstream
 
 
-def _model_objects(service: Service) -> list[dict]:
-    _upstream(service)
+def _model_objects(request: Call, service: Service) -> list[dict]:
+    _upstream(request, service)
+    key = request.caller.upstream_key
+    allowed = service.keys.limit(request.caller).models
+    with _slots(service, 1) if service.models.waits(key) else nullcontext():
+        models = service.models.all(key)
     return [{"id": model.id + suffix, "object": "model", "created": service.models.created,
              "owned_by": "cursor2api", "max_tokens": MAX_TOKENS,
              "context_window": model.context_window}
-            for model in service.models.all() for suffix in ("", THINKING)]
-
-
-def _json(value: dict, headers: dict[str, str] | None = None, status: int = 200) -> Response:
-    return Response(json.dumps(value), status, headers, mimetype="application/json")
-
-
-def _error(error: ApiError) -> Response:
-    return _json(error.body(), error.headers(), error.status)
-
-
-def _finish(request: Request, response: Response, service: Service) -> None:
-    """What every reply carries."""
-    headers = response.headers
-    headers["x-request-id"] = request.id
-    headers["x-cursor2api-upstream"] = service.config.upstream_in_use or "none"
-    headers["Access-Control-Allow-Origin"] = "*"
-    headers["Access-Control-Expose-Headers"] = (
-        "x-request-id, x-should-retry, retry-after, x-cursor2api-upstream, x-cursor2api-ignored, "
-        "x-cursor2api-left-out, x-cursor2api-usage")
-    if request.method == "OPTIONS":
-        asked = request.headers.get("Access-Control-Request-Headers", "")
-        headers["Access-Control-Allow-Methods"] = "GET, HEAD, POST, OPTIONS"
-        headers["Access-Control-Allow-Headers"] = asked if HEADER_NAMES.fullmatch(asked) else (
-            "authorization, content-type, x-api-key, api-key, x-request-id")
-        headers["Access-Control-Max-Age"] = "86400"
-        headers["Vary"] = "Access-Control-Request-Headers"
+            for model in models if allowed is None or model.id in allowed
+            for suffix in ("", THINKING)]

@@ -4,16 +4,19 @@ from dataclasses import fields
 
 import pytest
 
-from cursor2api.config import Config, ConfigError
+from cursor2api.config import Config, ConfigError, KeyLimit
 
 DEFAULTS = {
-    "port": 8002, "api_key": ("0000",), "upstream": "auto", "cursor_api_key": "",
+    "port": 8002, "api_key": (("default", "0000"),), "upstream": "auto", "cursor_api_key": "",
     "cursor_base_url": "https://api.cursor.com", "uistream_url": "", "uistream_headers": (),
     "models": (), "model_aliases": (), "system_prompt_inject": "", "max_input_length": 200_000,
     "expose_thinking": False, "max_n": 4, "strict_params": False, "tool_streaming": "pieces",
     "max_body_bytes": 20_000_000, "kilo_tool_strict": False, "timeout": 120.0,
     "connect_timeout": 10.0, "create_timeout": 180.0, "retry_s": 0.5, "first_byte_s": 8.0,
-    "heartbeat_s": 10.0, "debug": False}
+    "heartbeat_s": 10.0, "debug": False, "web_concurrency": 1, "threads": 64, "api_key_file": "",
+    "key_limits": (), "key_passthrough": False, "max_streams": 0, "queue_s": 2.0, "grace_s": 20.0,
+    "total_timeout": 0.0, "heartbeat": "chunk", "body_heartbeat_s": 20.0, "sweep_s": 3600.0,
+    "log_format": "logfmt", "debug_content": False}
 
 
 @pytest.mark.parametrize("environ", [{}, {field.name.upper(): " " for field in fields(Config)}],
@@ -24,7 +27,17 @@ def test_what_is_not_set_has_its_default(environ):
 
 
 GOOD = [
-    ("PORT", "9000", "port", 9000), ("API_KEY", " a, b ,", "api_key", ("a", "b")),
+    ("PORT", "9000", "port", 9000),
+    ("API_KEY", " a, b ,", "api_key", (("ca978112", "a"), ("3e23e816", "b"))),
+    ("API_KEY", "me:a,0000", "api_key", (("me", "a"), ("default", "0000"))),
+    ("WEB_CONCURRENCY", "2", "web_concurrency", 2), ("THREADS", "8", "threads", 8),
+    ("MAX_STREAMS", "62", "max_streams", 62), ("QUEUE_S", "0", "queue_s", 0.0),
+    ("GRACE_S", "0", "grace_s", 0.0), ("TOTAL_TIMEOUT", "600", "total_timeout", 600.0),
+    ("HEARTBEAT", "Comment", "heartbeat", "comment"), ("HEARTBEAT", "off", "heartbeat", "off"),
+    ("BODY_HEARTBEAT_S", "0", "body_heartbeat_s", 0.0), ("SWEEP_S", "0", "sweep_s", 0.0),
+    ("LOG_FORMAT", "JSON", "log_format", "json"), ("API_KEY_FILE", "/keys", "api_key_file", "/keys"),
+    ("KEY_LIMITS", '{"a": {"streams": 2, "models": ["m"]}, "*": {"requests_per_minute": 60}}',
+     "key_limits", (("a", KeyLimit(None, 2, ("m",))), ("*", KeyLimit(60)))),
     ("MODELS", "a,b", "models", ("a", "b")), ("DEBUG", "yes", "debug", True),
     ("MODEL_ALIASES", "a=b, c=d", "model_aliases", (("a", "b"), ("c", "d"))),
     ("UISTREAM_HEADERS", '{"X": "y"}', "uistream_headers", (("X", "y"),)),
@@ -42,7 +55,8 @@ GOOD = [
     ("RETRY_S", "0.01", "retry_s", 0.01), ("FIRST_BYTE_S", "0", "first_byte_s", 0.0),
     ("HEARTBEAT_S", "0.1", "heartbeat_s", 0.1), ("TIMEOUT", "86400", "timeout", 86400.0),
     *((name, value, name.lower(), expected)
-      for name in ("EXPOSE_THINKING", "STRICT_PARAMS", "KILO_TOOL_STRICT", "DEBUG")
+      for name in ("EXPOSE_THINKING", "STRICT_PARAMS", "KILO_TOOL_STRICT", "DEBUG",
+                   "KEY_PASSTHROUGH", "DEBUG_CONTENT")
       for value, expected in (("1", True), ("TRUE", True), ("on", True), ("0", False), ("no", False),
                               ("off", False), ("False", False))),
 ]
@@ -67,15 +81,29 @@ BAD = [
     ({"UPSTREAM": "uistream"}, "UISTREAM_URL"), ({"UISTREAM_URL": "http://x"}, "MODELS"),
     ({"UPSTREAM": "simulator"}, "CURSOR_API_KEY"),
     ({"UISTREAM_URL": "http://x", "MODELS": ","}, "MODELS"),
-    *(({name: value}, name) for name in ("PORT", "MAX_INPUT_LENGTH", "MAX_N", "MAX_BODY_BYTES")
+    ({"API_KEY": "secret with space"}, "API_KEY"), ({"API_KEY": "a b:secret"}, "API_KEY"),
+    ({"API_KEY": "name:"}, "API_KEY"), ({"API_KEY": "schl\u00fcssel-secret"}, "API_KEY"),
+    ({"CURSOR_API_KEY": "secret\u00e9"}, "CURSOR_API_KEY"),
+    *(({"KEY_LIMITS": value}, "KEY_LIMITS") for value in (
+        "a", "[]", '{"a": 1}', '{"a": {"rpm": 1}}', '{"a": {"streams": 0}}', '{"a": {"streams": true}}',
+        '{"a": {"requests_per_minute": "60"}}', '{"a": {"models": "m"}}', '{"a": {"models": [1]}}')),
+    ({"MAX_STREAMS": "63"}, "MAX_STREAMS"), ({"THREADS": "5"}, "THREADS"),
+    ({"THREADS": "8", "MAX_STREAMS": "7"}, "MAX_STREAMS"), ({"HEARTBEAT": "ping"}, "HEARTBEAT"),
+    ({"LOG_FORMAT": "xml"}, "LOG_FORMAT"),
+    ({"KEY_PASSTHROUGH": "true", "UPSTREAM": "uistream", "UISTREAM_URL": "http://x", "MODELS": "m"},
+     "KEY_PASSTHROUGH"),
+    *(({name: value}, name) for name in ("PORT", "MAX_INPUT_LENGTH", "MAX_N", "MAX_BODY_BYTES",
+                                         "THREADS", "WEB_CONCURRENCY", "MAX_STREAMS")
       for value in ("-1", "1.5", "1e3", "ten", "nan", "0x10", "9" * 5000)),
     *(({name: value}, name) for name in ("TIMEOUT", "CONNECT_TIMEOUT", "CREATE_TIMEOUT", "RETRY_S",
-                                         "FIRST_BYTE_S", "HEARTBEAT_S")
+                                         "FIRST_BYTE_S", "HEARTBEAT_S", "TOTAL_TIMEOUT", "GRACE_S",
+                                         "QUEUE_S", "BODY_HEARTBEAT_S")
       for value in ("-1", "ten", "nan", "inf", "1e400", "1e300", "86401", "1s")),
     *(({name: "0"}, name) for name in ("TIMEOUT", "CONNECT_TIMEOUT", "CREATE_TIMEOUT", "RETRY_S",
                                        "HEARTBEAT_S", "MAX_N", "MAX_BODY_BYTES")),
     ({"MAX_N": "129"}, "MAX_N"), ({"TOOL_STREAMING": "half"}, "TOOL_STREAMING"),
-    *(({name: "maybe"}, name) for name in ("EXPOSE_THINKING", "STRICT_PARAMS", "KILO_TOOL_STRICT")),
+    *(({name: "maybe"}, name) for name in ("EXPOSE_THINKING", "STRICT_PARAMS", "KILO_TOOL_STRICT",
+                                           "KEY_PASSTHROUGH", "DEBUG_CONTENT")),
     *(({name: value}, name) for name in ("CURSOR_BASE_URL", "UISTREAM_URL")
       for value in ("x", "ftp://x", "http://", "https:///x", "http:x", "http://a b", "//x", "http://?x")),
     *(({"UISTREAM_HEADERS": value}, "UISTREAM_HEADERS")
@@ -102,6 +130,11 @@ def test_the_upstream_follows_from_what_is_set():
     assert Config.read({"UISTREAM_URL": "http://x", "MODELS": "m"}).upstream_in_use == "uistream"
 
 
-@pytest.mark.parametrize("keys, default", [("0000", True), ("a,0000", True), ("a", False), ("00000", False)])
-def test_the_default_key_is_known_as_such(keys, default):
-    assert Config.read({"API_KEY": keys}).default_key == default
+def test_callers_keys_alone_make_cloud_the_upstream():
+    assert Config.read({"KEY_PASSTHROUGH": "true"}).upstream_in_use == "cloud"
+
+
+def test_no_key_shows_when_the_settings_are_printed():
+    config = Config.read({"CURSOR_API_KEY": "secret", "API_KEY": "me:secret", "UISTREAM_HEADERS":
+                          '{"Authorization": "secret"}'})
+    assert "secret" not in repr(config)

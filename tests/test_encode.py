@@ -8,6 +8,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from cursor2api.encode import Head, chunks, completion
 from cursor2api.events import Finish, Reasoning, Text, ToolCall, Usage, Waiting
+from cursor2api.tally import Tally
 
 HEAD = Head("chatcmpl-1", 1700000000, 'a "model" é')
 OLD = Head("chatcmpl-1", 1700000000, "m", functions=True)
@@ -79,17 +80,15 @@ def whole(arguments):
     return True
 
 
+def tally():
+    return Tally(lambda: 0.0)
+
+
 def body_of(replies, head):
-    """What the generator returns; it yields at each Waiting."""
-    fold = completion(pairs(replies), head, count=len(replies))
-    waits = 0
-    while True:
-        try:
-            next(fold)
-            waits += 1
-        except StopIteration as end:
-            assert waits == sum(events.count(Waiting()) for events in replies)
-            return end.value
+    """The one text that is not empty; before it comes an empty one for each Waiting."""
+    *waits, body = completion(pairs(replies), head, tally(), count=len(replies))
+    assert waits == [""] * sum(events.count(Waiting()) for events in replies)
+    return json.loads(body)
 
 
 every_reply = pytest.mark.parametrize("name, head, replies", REPLIES, ids=[row[0] for row in REPLIES])
@@ -97,7 +96,7 @@ every_reply = pytest.mark.parametrize("name, head, replies", REPLIES, ids=[row[0
 
 @every_reply
 def test_the_chunks_put_together_are_the_body(name, head, replies):
-    texts = list(chunks(pairs(replies), head, count=len(replies), include_usage=True))
+    texts = list(chunks(pairs(replies), head, tally(), count=len(replies), include_usage=True))
     body = body_of(replies, head)
     ChatCompletion.model_validate_json(json.dumps(body), strict=True)
     choices, usage = folded(texts)
@@ -119,7 +118,7 @@ def test_the_chunks_put_together_are_the_body(name, head, replies):
 @every_reply
 def test_the_official_client_puts_the_chunks_together(name, head, replies):
     state = ChatCompletionStreamState()
-    for text in filter(None, chunks(pairs(replies), head, count=len(replies), include_usage=True)):
+    for text in filter(None, chunks(pairs(replies), head, tally(), count=len(replies), include_usage=True)):
         state.handle_chunk(ChatCompletionChunk.model_validate_json(text))
     snapshot, body = state.current_completion_snapshot, body_of(replies, head)
     assert snapshot.usage.to_dict() == body["usage"]
@@ -152,7 +151,7 @@ def test_every_key_that_the_schema_requires_is_there(name, head, replies):
         assert message["content"] is not None or "tool_calls" in message or "function_call" in message
         assert message["content"] != "" or not {"tool_calls", "function_call"} & set(message)
         assert None not in (message.get("tool_calls", 0), message.get("function_call", 0))
-    for text in filter(None, chunks(pairs(replies), head, count=len(replies))):
+    for text in filter(None, chunks(pairs(replies), head, tally(), count=len(replies))):
         chunk = json.loads(text)
         assert set(chunk) == COMPLETION_KEYS - {"usage"}
         assert chunk["object"] == "chat.completion.chunk" and len(chunk["choices"]) == 1
@@ -164,7 +163,7 @@ def test_every_key_that_the_schema_requires_is_there(name, head, replies):
 @every_reply
 def test_what_names_a_call_is_sent_once(name, head, replies):
     seen = set()
-    for text in filter(None, chunks(pairs(replies), head, count=len(replies))):
+    for text in filter(None, chunks(pairs(replies), head, tally(), count=len(replies))):
         choice = json.loads(text)["choices"][0]
         for call in choice["delta"].get("tool_calls", ()):
             place = choice["index"], call["index"]
@@ -181,13 +180,13 @@ def test_what_names_a_call_is_sent_once(name, head, replies):
 @pytest.mark.parametrize("include_usage", [True, False])
 def test_any_model_name_survives(model, include_usage):
     head = Head("chatcmpl-1", 1, model)
-    texts = [text for text in chunks(pairs(REPLIES[0][2]), head, include_usage=include_usage) if text]
+    texts = [text for text in chunks(pairs(REPLIES[0][2]), head, tally(), include_usage=include_usage) if text]
     for text in [*texts, head.heartbeat(include_usage)]:
         assert json.loads(text)["model"] == model and "\n" not in text and text.isascii()
 
 
 def test_waiting_is_an_empty_text_and_the_roles_leave_at_once():
-    texts = list(chunks([(0, Waiting()), (0, Text("a")), (0, Waiting())], HEAD))
+    texts = list(chunks([(0, Waiting()), (0, Text("a")), (0, Waiting())], HEAD, tally()))
     assert [bool(text) for text in texts] == [True, False, False, True, False]
 
 
@@ -202,11 +201,11 @@ def test_one_estimate_makes_the_sum_an_estimate():
 def test_a_reply_without_a_finish_is_never_a_stop():
     with pytest.raises(AttributeError):
         body_of([[Text("a"), USAGE]], HEAD)
-    assert all('"finish_reason":null' in text for text in chunks([(0, Text("a"))], HEAD) if text)
+    assert all('"finish_reason":null' in text for text in chunks([(0, Text("a"))], HEAD, tally()) if text)
 
 
 def test_the_role_comes_first_for_each_choice_and_the_usage_last():
-    texts = [json.loads(text) for text in chunks(pairs(REPLIES[-1][2]), HEAD, count=2,
+    texts = [json.loads(text) for text in chunks(pairs(REPLIES[-1][2]), HEAD, tally(), count=2,
                                                  include_usage=True) if text]
     assert [text["choices"][0]["delta"].get("role") for text in texts[:3]] == [
         "assistant", "assistant", None]
@@ -216,6 +215,22 @@ def test_the_role_comes_first_for_each_choice_and_the_usage_last():
 
 
 def test_without_the_wish_there_is_no_usage():
-    texts = [json.loads(text) for text in chunks(pairs(REPLIES[0][2]), HEAD) if text]
+    texts = [json.loads(text) for text in chunks(pairs(REPLIES[0][2]), HEAD, tally()) if text]
     assert all("usage" not in text and text["choices"] for text in texts)
     assert json.loads(HEAD.heartbeat(False))["choices"][0]["delta"] == {}
+
+
+@every_reply
+def test_both_encoders_count_the_same(name, head, replies):
+    counts = [tally(), tally()]
+    list(chunks(pairs(replies), head, counts[0], count=len(replies)))
+    list(completion(pairs(replies), head, counts[1], count=len(replies)))
+    assert counts[0].usage == counts[1].usage and counts[0].finishes == counts[1].finishes
+    assert counts[0].deltas == counts[1].deltas == sum(
+        isinstance(event, (Text, Reasoning, ToolCall)) for events in replies for event in events)
+
+
+def test_the_first_delta_is_when_it_left():
+    count = Tally(iter([3.0, 5.0]).__next__)
+    list(chunks([(0, Waiting()), (0, Text("a")), (0, Text("b")), (0, Finish("stop"))], HEAD, count))
+    assert count.first == 3.0 and count.deltas == 2

@@ -1,11 +1,10 @@
 """From a caller's name to a model, and the list that it comes from."""
 
 import threading
-import time
 
 import pytest
 
-from cursor2api.errors import BadRequest, UpstreamError
+from cursor2api.errors import BadRequest, InternalError, KeyRefused, UpstreamError
 from cursor2api.models import FRESH_S, RETRY_S, Model, Models
 
 ITEMS = [
@@ -51,7 +50,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name, asked, effort, expected", NAMES, ids=[row[0] for row in NAMES])
 def test_a_name_comes_to_a_model(name, asked, effort, expected):
-    choice = Models(lambda: ITEMS, (), ALIASES).choose(asked, effort)
+    choice = Models(lambda key: ITEMS, (), ALIASES).choose(asked, effort)
     assert (choice.model.id, dict(choice.params), choice.think, choice.effort_used) == expected
 
 
@@ -74,7 +73,7 @@ ODD = [
 
 @pytest.mark.parametrize("name, items, names", ODD, ids=[row[0] for row in ODD])
 def test_a_list_of_an_odd_form_gives_what_can_be_used(name, items, names):
-    models = Models(lambda: items, (), ())
+    models = Models(lambda key: items, (), ())
     assert [name for model in models.all() for name in (model.id, *model.aliases)] == names
     for name in names:
         for asked in (name, name + "-thinking"):
@@ -105,16 +104,23 @@ def test_without_variants_the_parameters_say_what_exists(wanted, expected):
 @pytest.mark.parametrize("name", ["nope", "x/nope", "-thinking", "", "/", "sonnet-thinking-thinking", "sonnet/"])
 def test_an_unknown_name_is_refused(name):
     with pytest.raises(BadRequest, match="Invalid model: " + name) as raised:
-        Models(lambda: ITEMS, (), ()).choose(name)
+        Models(lambda key: ITEMS, (), ()).choose(name)
     assert (raised.value.code, raised.value.param) == ("model_not_found", "model")
 
 
 def test_the_window_is_the_default_variants():
-    windows = {model.id: model.context_window for model in Models(lambda: ITEMS, (), ()).all()}
+    windows = {model.id: model.context_window for model in Models(lambda key: ITEMS, (), ()).all()}
     assert windows == {"sonnet": 1_000_000, "plain": 200_000, "with/slash": 200_000}
 
 
-def failing():
+def fetched():
+    """Waits for the fetch that is under way."""
+    for thread in threading.enumerate():
+        if thread.name == "models":
+            thread.join(30)
+
+
+def failing(key):
     raise UpstreamError("down")
 
 
@@ -127,10 +133,10 @@ def test_a_fixed_list_needs_no_upstream():
 
 
 def test_a_fixed_list_takes_what_is_known_of_its_models():
-    models = Models(lambda: ITEMS, ("plain", "sonnet", "new"), ())
+    models = Models(lambda key: ITEMS, ("plain", "sonnet", "new"), ())
     assert [model.id for model in models.all()] == ["plain", "sonnet", "new"]
     assert dict(models.choose("latest-thinking").params) == THINKS
-    assert Models(lambda: None, ("a",), ()).choose("a").model == Model("a")
+    assert Models(lambda key: None, ("a",), ()).choose("a").model == Model("a")
 
 
 class Clock:
@@ -146,7 +152,7 @@ class Upstream:
     def __init__(self, items):
         self.items, self.fetches = items, 0
 
-    def __call__(self):
+    def __call__(self, key):
         self.fetches += 1
         if isinstance(self.items, Exception):
             raise self.items
@@ -160,6 +166,8 @@ def test_a_list_is_fetched_again_when_it_is_no_longer_fresh():
             (0, [{"id": "a"}], ["a"], 1), (FRESH_S - 1, [{"id": "b"}], ["a"], 1),
             (FRESH_S, [{"id": "b"}], ["b"], 2), (2 * FRESH_S - 1, [], ["b"], 2)]:
         clock.now, upstream.items = now, items
+        models.all()
+        fetched()
         assert ([model.id for model in models.all()], upstream.fetches) == (ids, fetches)
 
 
@@ -170,8 +178,12 @@ def test_a_stale_list_is_served_while_there_is_no_newer_one():
     upstream.items = UpstreamError("down")
     for now, fetches in [(FRESH_S, 2), (FRESH_S + RETRY_S - 1, 2), (FRESH_S + RETRY_S, 3)]:
         clock.now = now
-        assert ([model.id for model in models.all()], upstream.fetches) == (["a"], fetches)
+        assert [model.id for model in models.all()] == ["a"]
+        fetched()
+        assert upstream.fetches == fetches
     clock.now, upstream.items = FRESH_S + 2 * RETRY_S, [{"id": "b"}]
+    models.all()
+    fetched()
     assert models.choose("b").model.id == "b"
 
 
@@ -184,19 +196,49 @@ def test_after_an_error_the_list_is_tried_again_soon():
     assert models.choose("a").model.id == "a"
 
 
-def test_a_fault_while_fetching_leaves_no_lock_behind():
-    upstream = Upstream(KeyError("a bug"))
-    models = Models(upstream, (), ())
-    with pytest.raises(KeyError):
+def test_a_fault_while_fetching_is_an_error_and_the_list_is_tried_again():
+    upstream, clock = Upstream(KeyError("a bug")), Clock()
+    models = Models(upstream, (), (), clock)
+    with pytest.raises(InternalError):
         models.all()
-    upstream.items = [{"id": "a"}]
+    clock.now, upstream.items = RETRY_S, [{"id": "a"}]
     assert [model.id for model in models.all()] == ["a"]
+
+
+def test_each_key_has_its_own_list_and_the_key_is_not_kept():
+    models = Models(lambda key: [{"id": "of-" + (key or "gateway")}], (), ())
+    for key in ("", "crsr_one", "crsr_two", "crsr_one"):
+        assert [model.id for model in models.all(key)] == ["of-" + (key or "gateway")]
+    assert "crsr_one" not in str(vars(models)).replace("of-crsr_one", "")
+
+
+@pytest.mark.parametrize("items, fixed, trouble", [
+    ([{"id": "a"}], (), None),
+    (UpstreamError("down"), (), "upstream_error"),
+    (UpstreamError("down"), ("a",), None),
+    (KeyRefused("no", code="unauthorized"), ("a",), "unauthorized")])
+def test_trouble_is_what_keeps_every_chat_from_an_answer(items, fixed, trouble):
+    models = Models(Upstream(items), fixed, ())
+    models.trouble()
+    fetched()
+    assert getattr(models.trouble(), "code", None) == trouble
+
+
+def test_trouble_is_told_at_once_while_there_is_no_list_yet():
+    go = threading.Event()
+    models = Models(lambda key: go.wait(30) and [{"id": "a"}], (), ())
+    assert models.trouble().code == "starting"
+    assert models.waits()
+    go.set()
+    fetched()
+    assert models.trouble() is None
+    assert not models.waits()
 
 
 def test_who_has_a_list_does_not_wait_for_a_newer_one():
     clock, begun, go = Clock(), threading.Event(), threading.Event()
 
-    def fetch():
+    def fetch(key):
         if clock.now:
             begun.set()
             assert go.wait(30)
@@ -205,21 +247,20 @@ def test_who_has_a_list_does_not_wait_for_a_newer_one():
     models = Models(fetch, (), (), clock)
     models.all()
     clock.now = FRESH_S
-    thread = threading.Thread(target=models.all)
-    thread.start()
+    assert [model.id for model in models.all()] == ["old"]
     assert begun.wait(30)
     assert [model.id for model in models.all()] == ["old"]
     go.set()
-    thread.join(30)
+    fetched()
     assert [model.id for model in models.all()] == ["new"]
 
 
 def test_without_any_list_the_upstreams_error_is_told_and_it_is_not_stormed():
     fetches = []
 
-    def fetch():
+    def fetch(key):
         fetches.append(1)
-        failing()
+        failing(key)
     models = Models(fetch, (), ())
     for _ in range(3):
         with pytest.raises(UpstreamError):
@@ -228,26 +269,24 @@ def test_without_any_list_the_upstreams_error_is_told_and_it_is_not_stormed():
 
 
 def test_one_thread_at_a_time_fetches():
-    looks, fetches, together = [], [], threading.Barrier(8)
+    fetches, go, asked = [], threading.Event(), threading.Semaphore(0)
 
-    def clock():
-        looks.append(1)
-        return 0.0
-
-    def fetch():
+    def fetch(key):
         fetches.append(1)
-        deadline = time.monotonic() + 30  # all have found the list old, and one has found it so twice
-        while len(looks) < 9 and time.monotonic() < deadline:
-            time.sleep(0.001)
+        assert go.wait(30)
         return ITEMS
-    models = Models(fetch, (), (), clock)
+    models = Models(fetch, (), ())
 
     def ask():
-        together.wait()
+        models.waits()
+        asked.release()
         assert len(models.all()) == 3
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
+    for _ in threads:
+        assert asked.acquire(timeout=30)
+    go.set()
     for thread in threads:
-        thread.join()
+        thread.join(30)
     assert len(fetches) == 1

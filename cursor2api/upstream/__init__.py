@@ -1,7 +1,11 @@
-"""The services we call, one adapter a file, all behind `open(plan) -> Stream`.
+"""The services we call, one adapter a file, all behind `open(plan, key) -> Stream`.
 
-An adapter has `name`, `models() -> list of Cursor's model objects, or None where it has no list`, and
-`open(plan)`. A Stream has
+An adapter has `name` and
+  models(key)        Cursor's model objects, or None where there is no list
+  open(plan, key)    a Stream
+  sweep(age)         deletes what a crash left, older than `age` seconds
+  close()            returns when nothing is left running
+where `key` is the caller's own, or "" for the gateway's. A Stream has
   wait(seconds)      until the upstream has said yes; raises its refusal; returns after the time anyway
   iteration          events; begins with Waiting while the upstream has not answered
   follow_up(plan, reply)   the next events answer this plan on the same conversation

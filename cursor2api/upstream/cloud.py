@@ -12,19 +12,20 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timezone
 from urllib.parse import quote
 
 import requests
 
 from .. import sse
-from ..errors import ApiError, UpstreamCut, UpstreamError, UpstreamTimeout
+from ..errors import ApiError, KeyRefused, UpstreamCut, UpstreamError, UpstreamTimeout
 from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
 from ..prompt import Plan
 from .http import TICK, Body, Http, Limits
 
 log = logging.getLogger("cursor2api")
 
-AGENT_NAME = "cursor2api"
+AGENT_NAME = "cursor2api/reply"  # by it a start knows what an earlier one left
 TERMINAL = {"FINISHED", "ERROR", "CANCELLED", "EXPIRED"}
 ATTEMPTS = 3          # of one request, before a byte has left
 RECONNECTS = 6        # of one run's stream, without anything new
@@ -45,26 +46,77 @@ class Cloud:
         self.http = Http(base_url, {"Authorization": f"Bearer {api_key}", "Accept-Encoding": "identity",
                                     "User-Agent": "cursor2api"}, limits, pool)
         self._cleaner = ThreadPoolExecutor(4, thread_name_prefix="cleaner")
+        self._streams: set[Stream] = set()
 
-    def models(self) -> list:
+    def models(self, key: str = "") -> list:
         """Cursor's model objects: {"id", "aliases"?, "parameters"?, "variants"?, ...}."""
-        response = self.http.call("GET", "/v1/models", timeout=30)
-        if response.status_code != 200:
-            raise refusal(response)
-        items = _object(response).get("items")
+        items = self._get("/v1/models", key).get("items")
         if not isinstance(items, list):
             raise UpstreamError("Cursor's model list is not in the documented form")
         return [item if isinstance(item, dict) else {"id": item} for item in items]
 
-    def open(self, plan: Plan) -> "Stream":
-        return Stream(self, plan)
+    def open(self, plan: Plan, key: str = "") -> "Stream":
+        stream = Stream(self, plan, key)
+        self._streams.add(stream)
+        return stream
 
-    def clean(self, job, *args) -> None:
-        """Runs a job off the request's path."""
-        self._cleaner.submit(job, *args)
+    def sweep(self, age: float) -> None:
+        """Deletes this service's agents that are older than `age` seconds and do not run.
+
+        A crash left them: whoever ends in good order leaves none. Younger ones may be at work elsewhere.
+        """
+        found, cursor = [], ""
+        while cursor is not None:
+            page = self._get(f"/v1/agents?limit=100&includeArchived=true{cursor and '&cursor='}{cursor}")
+            found += [agent for agent in page.get("items") or [] if agent.get("name") == AGENT_NAME]
+            cursor = quote(page["nextCursor"]) if page.get("nextCursor") else None
+        old = [agent for agent in found if _age(agent) > age and not self._runs(agent)]
+        if found:
+            log.info("agents left by an earlier process, or at work for another", extra={"facts": {
+                "found": len(found), "deleting": len(old), "older_than_s": round(age)}})
+        for agent in old:
+            self.tidy("DELETE", f"/v1/agents/{quote(agent['id'])}")
+
+    def _runs(self, agent: dict) -> bool:
+        if agent.get("status") != "ACTIVE" or not agent.get("latestRunId"):
+            return False
+        run = self._get(f"/v1/agents/{quote(agent['id'])}/runs/{quote(agent['latestRunId'])}")
+        return run.get("status") not in TERMINAL
+
+    def _get(self, path: str, key: str = "") -> dict:
+        response = self.http.call("GET", path, headers=_auth(key), timeout=30)
+        if response.status_code != 200:
+            raise refusal(response, own=bool(key))
+        return _object(response)
+
+    def dispose(self, stream: "Stream") -> None:
+        """Ends what the stream has running at Cursor, off the request's path."""
+        if stream in self._streams:
+            self._streams.discard(stream)
+            self._cleaner.submit(stream.dispose)
+
+    def tidy(self, method: str, path: str, headers: dict[str, str] | None = None) -> None:
+        """Ends or deletes something; a failure is logged."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                response = self.http.call(method, path, headers=headers, timeout=30)
+                if response.status_code < 500 and response.status_code != 429:
+                    return  # done, or gone, or over already
+                reason = response.status_code
+            except ApiError as error:
+                reason = error.code
+            if attempt < ATTEMPTS:
+                time.sleep(self.backoff(attempt))
+        log.warning("left at cursor", extra={"facts": {"path": path, "method": method, "reason": reason}})
+
+    def backoff(self, attempt: int) -> float:
+        """Seconds before an attempt that follows this one."""
+        return min(30.0, self.http.limits.retry * 2 ** (attempt - 1)) * random.uniform(0.75, 1.25)
 
     def close(self) -> None:
-        """Returns when all cleaning is done."""
+        """Returns when nothing is left running at Cursor."""
+        for stream in list(self._streams):
+            self.dispose(stream)
         self._cleaner.shutdown(wait=True)
         self.http.close()
 
@@ -72,12 +124,12 @@ class Cloud:
 class Stream:
     """One reply, or several on one agent after `follow_up`."""
 
-    def __init__(self, cloud: Cloud, plan: Plan):
+    def __init__(self, cloud: Cloud, plan: Plan, key: str):
         self._cloud, self._http = cloud, cloud.http
+        self._auth, self._own = _auth(key), bool(key)
         self._agent = f"bc-{uuid.uuid4()}"
         self._creating: Future | None = None
         self._usage = Usage(0, 0)
-        self._closed = False
         self._start(plan, "/v1/agents")
 
     def _start(self, plan: Plan, path: str) -> None:
@@ -105,15 +157,13 @@ class Stream:
         """The next events answer `plan` by a run on the same agent, which knows its `reply`."""
         self._events.close()
         if self._run_id and not self._over:
-            self._tidy("POST", f"/v1/agents/{self._agent}/runs/{quote(self._run_id)}/cancel")
+            self._cloud.tidy("POST", f"/v1/agents/{self._agent}/runs/{quote(self._run_id)}/cancel",
+                             self._auth)
         self._start(plan, f"/v1/agents/{self._agent}/runs")
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
         self._events.close()
-        self._cloud.clean(self._dispose, self._run_id, self._over)
+        self._cloud.dispose(self)
 
     # What is sent ------------------------------------------------------------------------------
 
@@ -132,8 +182,7 @@ class Stream:
                      "model": {"id": self._plan.model}}
             if self._plan.params:
                 body["model"]["params"] = [{"id": id, "value": value} for id, value in self._plan.params]
-        response = yield from self._ask("POST", self._path, json=body,
-                                        timeout=self._http.limits.create, posts=True)
+        response = yield from self._ask("POST", self._path, json=body, posts=True)
         if response.status_code in (200, 201):
             run = _object(response).get("run")
         else:  # 409 agent_id_conflict: a POST whose answer was lost did reach Cursor
@@ -148,20 +197,23 @@ class Stream:
 
         `posts` marks the request that starts a run: its own conflict is an answer, not a refusal.
         """
+        if posts:
+            options |= {"abandoned": self._abandoned, "timeout": self._http.limits.create,
+                        "late": "create_timeout"}
+        headers = self._auth | options.pop("headers", {})
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                response = yield from self._http.ask(
-                    method, path, abandoned=self._abandoned if posts else None, **options)
+                response = yield from self._http.ask(method, path, headers=headers, **options)
             except UpstreamTimeout:
                 raise
             except UpstreamError as error:
                 if attempt == ATTEMPTS or error.code != "upstream_unreachable":
                     raise
-                pause = self._backoff(attempt)
+                pause = self._cloud.backoff(attempt)
             else:
                 if response.status_code < 400:
                     return response
-                error = refusal(response)
+                error = refusal(response, own=self._own)
                 if posts and attempt > 1 and error.code == "agent_id_conflict":
                     return response
                 pause = self._pause(response, error, attempt)
@@ -170,13 +222,10 @@ class Stream:
             log.debug("upstream retry attempt=%d method=%s code=%s", attempt, method, error.code)
             yield from _sleep(pause)
 
-    def _backoff(self, attempt: int) -> float:
-        return min(30.0, self._http.limits.retry * 2 ** (attempt - 1)) * random.uniform(0.75, 1.25)
-
     def _pause(self, response: requests.Response, error: UpstreamError, attempt: int) -> float | None:
         """Seconds until a refused request may be sent again; None if it may not."""
         if response.status_code in (500, 502, 503) or error.code == "agent_busy":
-            return self._backoff(attempt)
+            return self._cloud.backoff(attempt)
         asked = _retry_after(response)
         if response.status_code == 429 and asked is not None and asked <= SHORT_RETRY_AFTER:
             return asked
@@ -186,30 +235,18 @@ class Stream:
         # The caller left while Cursor was starting the agent: it will exist, so wait and delete it.
         self._creating = future
 
-    def _dispose(self, run_id: str | None, over: bool) -> None:
+    def dispose(self) -> None:
         """Ends the run and deletes the agent; a cleaning that fails is logged, nobody waits for it."""
+        run_id = self._run_id
         try:
             if self._creating is not None:
                 response = self._creating.result(self._http.limits.create)
                 run_id = (_object(response).get("run") or {}).get("id")
         except ApiError as error:
             log.debug("agent creation failed after its caller had left: %s", error.code)
-        if run_id and not over:
-            self._tidy("POST", f"/v1/agents/{self._agent}/runs/{quote(run_id)}/cancel")
-        self._tidy("DELETE", f"/v1/agents/{self._agent}")
-
-    def _tidy(self, method: str, path: str) -> None:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                response = self._http.call(method, path, timeout=30)
-                if response.status_code < 500 and response.status_code != 429:
-                    return  # done, or gone, or over already
-                reason = response.status_code
-            except ApiError as error:
-                reason = error.code
-            if attempt < ATTEMPTS:
-                time.sleep(self._backoff(attempt))
-        log.warning("left at cursor agent=%s method=%s reason=%s", self._agent, method, reason)
+        if run_id and not self._over:
+            self._cloud.tidy("POST", f"/v1/agents/{self._agent}/runs/{quote(run_id)}/cancel", self._auth)
+        self._cloud.tidy("DELETE", f"/v1/agents/{self._agent}", self._auth)
 
     # What is read ------------------------------------------------------------------------------
 
@@ -245,7 +282,7 @@ class Stream:
             fails = fails + 1 if said == self._said else 1
             if fails > RECONNECTS:
                 raise UpstreamCut("Cursor's stream was cut and could not be taken up again")
-            yield from _sleep(self._backoff(fails))
+            yield from _sleep(self._cloud.backoff(fails))
 
     def _read(self, response: requests.Response) -> Iterator[Event]:
         """The events of one connection; `_over` is set if the run ended, else the stream was dropped."""
@@ -353,16 +390,21 @@ class Stream:
         return result
 
 
-def refusal(response: requests.Response) -> UpstreamError:
-    """Cursor's refusal as ours: its key trouble is ours to mend (502), its limits are the caller's."""
+def refusal(response: requests.Response, own: bool = False) -> ApiError:
+    """Cursor's refusal as ours: trouble with the gateway's key is ours to mend (502), its limits are the
+    caller's, and so is trouble with a key of the caller's `own`."""
     error = _object(response).get("error")
     error = error if isinstance(error, dict) else _object(response)
     code, said = error.get("code"), _said(error)
     status = response.status_code
     code = code if isinstance(code, str) else None
+    if status in (401, 403) and own:
+        return UpstreamError(f"Cursor refused your key or account ({status}): {said}", status=status,
+                             type="authentication_error" if status == 401 else "permission_error",
+                             code="invalid_api_key" if status == 401 else code)
     if status in (401, 403):
-        return UpstreamError(f"Cursor refused the gateway's own key or account ({status}): {said}",
-                             code=code or "upstream_key_refused")
+        return KeyRefused(f"Cursor refused the gateway's own key or account ({status}): {said}",
+                          code=code or "upstream_key_refused")
     if status == 429:
         return UpstreamError(f"Cursor's limit is reached: {said}", status=429, type="requests",
                              code=code or "rate_limit_exceeded", retry_after=_retry_after(response) or 20)
@@ -375,6 +417,19 @@ def refusal(response: requests.Response) -> UpstreamError:
                              retry_after=5 if code == "agent_busy" else None)
     return UpstreamError(f"Cursor failed ({status}): {said}", code=code or "upstream_error",
                          retry_after=_retry_after(response) or 5)
+
+
+def _auth(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _age(agent: dict) -> float:
+    """Seconds since an agent was made; 0 if that is not known."""
+    try:
+        made = datetime.fromisoformat(str(agent.get("createdAt")).replace("Z", "+00:00"))
+        return (datetime.now(timezone.utc) - made).total_seconds()
+    except (ValueError, TypeError):
+        return 0.0
 
 
 def _sleep(seconds: float) -> Iterator[Waiting]:

@@ -46,8 +46,9 @@ class Http:
         self._session.mount("http://", adapter)
 
     def call(self, method: str, path: str, *, json=None, headers: dict | None = None,
-             timeout: float | None = None, stream: bool = False) -> requests.Response:
-        """One request, blocking. Raises UpstreamError or UpstreamTimeout when no answer comes."""
+             timeout: float | None = None, stream: bool = False,
+             late: str = "upstream_timeout") -> requests.Response:
+        """One request, blocking. Raises UpstreamError, or UpstreamTimeout with the code `late`."""
         timeout = timeout or self.limits.idle
         try:
             return self._session.request(
@@ -58,7 +59,8 @@ class Http:
                                   f"{self.limits.connect:g} s", code="connect_timeout",
                                   retry_after=5) from error
         except requests.Timeout as error:
-            raise UpstreamTimeout(f"The upstream did not answer {method} within {timeout:g} s") from error
+            raise UpstreamTimeout(f"The upstream did not answer {method} within {timeout:g} s",
+                                  code=late) from error
         except requests.exceptions.SSLError as error:
             raise UpstreamError("The upstream's TLS certificate was not accepted",
                                 code="upstream_tls") from error

@@ -27,10 +27,13 @@ class UiStream:
         self.http = Http(url, {"Accept-Encoding": "identity", "User-Agent": "cursor2api", **headers},
                          limits, pool)
 
-    def models(self) -> None:
+    def models(self, key: str = "") -> None:
         """There is no list to ask for."""
 
-    def open(self, plan: Plan) -> "Stream":
+    def sweep(self, age: float) -> None:
+        """Nothing of a reply outlives its connection."""
+
+    def open(self, plan: Plan, key: str = "") -> "Stream":
         return Stream(self.http, plan)
 
     def close(self) -> None:

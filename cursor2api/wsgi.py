@@ -1,0 +1,139 @@
+"""The WSGI callable: a request goes to its endpoint, an error becomes an answer, and every request
+leaves one log line and its counts.
+"""
+
+import logging
+import re
+import secrets
+import time
+
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.wrappers import Response
+
+from .errors import ApiError, InternalError, UpstreamError
+from .keys import Caller
+from .service import Service
+from .tally import Tally
+from .views import OPEN, URLS, Call, json_response
+
+log = logging.getLogger("cursor2api")
+
+REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
+HEADER_NAMES = re.compile(r"[\w ,-]{1,1000}", re.ASCII)
+LOOPBACK = ("127.", "::1", "::ffff:127.")
+FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
+
+
+class App:
+    """The WSGI callable; `service` is open for whoever starts and stops the process."""
+
+    def __init__(self, service: Service):
+        self.service = service
+
+    def __call__(self, environ, start_response):
+        request = Call(environ)
+        request.max_content_length = self.service.config.max_body_bytes
+        given = request.headers.get("x-request-id", "")
+        tally = request.tally = Tally(
+            time.monotonic, started=time.monotonic(),
+            id=given if REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}")
+        response = self._dispatch(request)
+        _finish(request, response, self.service)
+        response.call_on_close(lambda: _note(tally, response.status_code, self.service))
+        return response(environ, start_response)
+
+    def _dispatch(self, request: Call) -> Response:
+        adapter = URLS.bind_to_environ(request.environ)
+        try:
+            if request.method == "OPTIONS":
+                return Response(status=204)
+            endpoint, values = adapter.match()
+            request.tally.route = endpoint.__name__
+            if endpoint not in OPEN:
+                request.caller = _authorize(request, self.service)
+                request.tally.key = request.caller.name
+            return endpoint(request, self.service, **values)
+        except ApiError as error:
+            return _error(request, error)
+        except NotFound:
+            return _error(request, ApiError(
+                f"Invalid URL ({request.method} {request.path[:200]}): expected one of /health, /ready, "
+                "/metrics, /v1/models, /v1/models/{id}, /v1/chat/completions", status=404,
+                type="invalid_request_error"))
+        except MethodNotAllowed as error:
+            allowed = ", ".join(sorted({*error.valid_methods, "OPTIONS"}))
+            return _error(request, ApiError(
+                f"{request.method} is not allowed here: expected {allowed}", status=405,
+                type="invalid_request_error", code="method_not_supported", headers={"Allow": allowed}))
+        except HTTPException as error:
+            return _error(request, ApiError(error.description, status=error.code,
+                                            type="invalid_request_error"))
+        except Exception:
+            log.exception("a fault", extra={"facts": {"id": request.tally.id, "route": request.tally.route}})
+            return _error(request, InternalError())
+
+
+def _authorize(request: Call, service: Service) -> Caller:
+    """Raises InvalidKey without a good key; the default key is good on this machine only."""
+    authorization = request.headers.get("Authorization", "")
+    caller = service.keys.identify([
+        authorization[7:].strip() if authorization[:7].lower() == "bearer " else "",
+        request.headers.get("x-api-key", ""), request.headers.get("api-key", "")])
+    if caller.default and (not (request.remote_addr or "").startswith(LOOPBACK)
+                           or any(name in request.headers for name in FORWARDED)):
+        raise ApiError("The default key 0000 is served to this machine only: set API_KEY to a key of "
+                       "your own", status=403, type="invalid_request_error", code="default_key")
+    return caller
+
+
+def _error(request: Call, error: ApiError) -> Response:
+    request.tally.error = error
+    return json_response(error.body(), error.headers(), error.status)
+
+
+def _finish(request: Call, response: Response, service: Service) -> None:
+    """What every reply carries."""
+    headers, tally = response.headers, request.tally
+    headers["x-request-id"] = tally.id
+    headers["x-cursor2api-upstream"] = service.config.upstream_in_use or "none"
+    headers.setdefault("Cache-Control", "no-cache")
+    now = tally.clock()
+    headers["Server-Timing"] = ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in (
+        ("queue", tally.queued), ("upstream", tally.opened and tally.opened - tally.started),
+        ("total", now - tally.started)) if seconds is not None)
+    headers["Access-Control-Allow-Origin"] = "*"
+    headers["Access-Control-Expose-Headers"] = (
+        "x-request-id, x-should-retry, retry-after, server-timing, x-cursor2api-upstream, "
+        "x-cursor2api-ignored, x-cursor2api-left-out, x-cursor2api-usage")
+    if request.method == "OPTIONS":
+        asked = request.headers.get("Access-Control-Request-Headers", "")
+        headers["Access-Control-Allow-Methods"] = "GET, HEAD, POST, OPTIONS"
+        headers["Access-Control-Allow-Headers"] = asked if HEADER_NAMES.fullmatch(asked) else (
+            "authorization, content-type, x-api-key, api-key, x-request-id")
+        headers["Access-Control-Max-Age"] = "86400"
+        headers["Vary"] = "Access-Control-Request-Headers"
+
+
+def _note(tally: Tally, status: int, service: Service) -> None:
+    """The one log line of a request that is over, and its counts."""
+    error, reply = tally.error, tally.queued is not None
+    if error is None:
+        closed_by, why = ("gateway", "complete") if tally.whole or not reply else ("caller", "left")
+    else:
+        closed_by = "upstream" if isinstance(error, UpstreamError) else (
+            "caller" if error.status < 500 else "gateway")
+        why = error.code or type(error).__name__
+    usage = tally.usage or {}
+    log.info("request", extra={"facts": {
+        "id": tally.id, "route": tally.route, "key": tally.key, "status": status,
+        "model": tally.model, "queue_ms": _ms(tally.queued),
+        "first_ms": _ms(tally.first and tally.first - tally.started),
+        "duration_ms": _ms(tally.clock() - tally.started),
+        **({"deltas": tally.deltas, "heartbeats": tally.heartbeats} if reply else {}),
+        "prompt_tokens": usage.get("prompt_tokens"), "completion_tokens": usage.get("completion_tokens"),
+        "finish": ",".join(tally.finishes) or None, "closed_by": closed_by, "why": why}})
+    service.metrics.count(tally, status, closed_by, why)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(1000 * seconds, 1)
