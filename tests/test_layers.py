@@ -22,8 +22,8 @@ PURE = {name for name, room in ROOMS.items() if room <= ROOMS["encode"]} - {"log
 WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 FOREIGN = {
     "toolcalls": {"jsonschema", "referencing"},
-    "upstream.http": {"requests"}, "upstream.cloud": {"requests"}, "upstream.uistream": {"requests"},
-    "metrics": {"prometheus_client"}, "views": {"werkzeug"}, "wsgi": {"werkzeug"}, "simulator": {"werkzeug"}}
+    "upstream.http": {"certifi"}, "metrics": {"prometheus_client"},
+    "views": {"werkzeug"}, "wsgi": {"werkzeug"}, "simulator": {"werkzeug"}}
 
 
 def module(path):

@@ -11,17 +11,15 @@ import random
 import time
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from urllib.parse import quote
-
-import requests
 
 from .. import sse
 from ..errors import ApiError, KeyRefused, UpstreamCut, UpstreamError, UpstreamTimeout
 from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
 from ..prompt import Plan
-from .http import TICK, Body, Http, Limits
+from .http import TICK, Http, Limits, Response
 
 log = logging.getLogger("cursor2api")
 
@@ -128,7 +126,7 @@ class Stream:
         self._cloud, self._http = cloud, cloud.http
         self._auth, self._own = _auth(key), bool(key)
         self._agent = f"bc-{uuid.uuid4()}"
-        self._creating: Future | None = None
+        self._creating: Iterator[Response | None] | None = None
         self._usage = Usage(0, 0)
         self._start(plan, "/v1/agents")
 
@@ -222,7 +220,7 @@ class Stream:
             log.debug("upstream retry attempt=%d method=%s code=%s", attempt, method, error.code)
             yield from _sleep(pause)
 
-    def _pause(self, response: requests.Response, error: UpstreamError, attempt: int) -> float | None:
+    def _pause(self, response: Response, error: UpstreamError, attempt: int) -> float | None:
         """Seconds until a refused request may be sent again; None if it may not."""
         if response.status_code in (500, 502, 503) or error.code == "agent_busy":
             return self._cloud.backoff(attempt)
@@ -231,16 +229,16 @@ class Stream:
             return asked
         return None
 
-    def _abandoned(self, future: Future) -> None:
+    def _abandoned(self, creating: Iterator[Response | None]) -> None:
         # The caller left while Cursor was starting the agent: it will exist, so wait and delete it.
-        self._creating = future
+        self._creating = creating
 
     def dispose(self) -> None:
         """Ends the run and deletes the agent; a cleaning that fails is logged, nobody waits for it."""
         run_id = self._run_id
         try:
             if self._creating is not None:
-                response = self._creating.result(self._http.limits.create)
+                response = next(filter(None, self._creating))
                 run_id = (_object(response).get("run") or {}).get("id")
         except ApiError as error:
             log.debug("agent creation failed after its caller had left: %s", error.code)
@@ -284,14 +282,14 @@ class Stream:
                 raise UpstreamCut("Cursor's stream was cut and could not be taken up again")
             yield from _sleep(self._cloud.backoff(fails))
 
-    def _read(self, response: requests.Response) -> Iterator[Event]:
+    def _read(self, response: Response) -> Iterator[Event]:
         """The events of one connection; `_over` is set if the run ended, else the stream was dropped."""
-        decoder, body = sse.Decoder(), Body(response)
+        decoder = sse.Decoder()
         first = True
         skip = self._replay() if not self._resume_id else {Text: 0, Reasoning: 0}
         heard = time.monotonic()
         try:
-            while (data := body.read()) != b"":
+            while (data := response.read()) != b"":
                 if data is None:
                     if time.monotonic() - heard > self._http.limits.idle:
                         raise UpstreamTimeout(f"Cursor was silent for {self._http.limits.idle:g} s",
@@ -336,7 +334,7 @@ class Stream:
                         return
                 yield Waiting()
         finally:
-            body.close()
+            response.close()
 
     def _replay(self) -> dict:
         """The stream starts again from its first event: characters to skip of what has left."""
@@ -390,7 +388,7 @@ class Stream:
         return result
 
 
-def refusal(response: requests.Response, own: bool = False) -> ApiError:
+def refusal(response: Response, own: bool = False) -> ApiError:
     """Cursor's refusal as ours: trouble with the gateway's key is ours to mend (502), its limits are the
     caller's, and so is trouble with a key of the caller's `own`."""
     error = _object(response).get("error")
@@ -439,17 +437,17 @@ def _sleep(seconds: float) -> Iterator[Waiting]:
         yield Waiting()
 
 
-def _retry_after(response: requests.Response) -> float | None:
+def _retry_after(response: Response) -> float | None:
     try:
-        return max(0.0, float(response.headers["Retry-After"]))
+        return max(0.0, float(response.headers["retry-after"]))
     except (KeyError, ValueError):
         return None
 
 
-def _object(response: requests.Response) -> dict:
+def _object(response: Response) -> dict:
     try:
         value = json.loads(response.content)
-    except (ValueError, requests.RequestException):
+    except ValueError:
         value = None
     return value if isinstance(value, dict) else {}
 

@@ -1,23 +1,32 @@
-"""HTTP to an upstream: requests for asking, and a body that is read without hiding bytes or waits.
+"""HTTP/1.1 to an upstream, over pooled connections whose sockets we read ourselves.
 
-Every wait is cut into ticks of a second, at each of which a caller's loop regains control.
+Every wait is cut into ticks of a second, at each of which a caller's loop regains control. A library's
+response hides bytes from such a wait, and its making was most of what a short chat cost (bench/).
 """
 
+import json as jsonlib
+import select
+import socket
 import ssl
 import threading
+import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-import requests
-from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies
+import certifi
 
 from ..errors import ApiError, UpstreamError, UpstreamTimeout
 from ..events import Waiting
 
 TICK = 1.0
 READ = 65536
+MAX_HEAD = 65536
+SAFE = "!#$%&'()*+,/:;=?@[]~"  # in a URL that is written as its owner means it
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,110 +41,220 @@ class Limits:
 
 
 class Http:
-    """One pooled session to one upstream, shared by all threads."""
+    """Pooled connections to one upstream, shared by all threads. Proxies come from the environment."""
 
     def __init__(self, base_url: str, headers: dict[str, str], limits: Limits, pool: int):
-        self.base_url, self.limits = base_url, limits
-        self._session = requests.Session()
-        # Proxies come from the environment, but .netrc must not replace our Authorization header.
-        self._session.proxies = get_environ_proxies(base_url)
-        self._session.trust_env = False
-        self._session.headers = headers
-        adapter = HTTPAdapter(pool_connections=4, pool_maxsize=pool, pool_block=False)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        self.limits = limits
+        self._url = url = urlsplit(base_url)
+        self._pool = pool
+        self._idle: list[socket.socket] = []
+        self._tls = None
+        if url.scheme == "https":
+            self._tls = ssl.create_default_context()
+            self._tls.load_verify_locations(certifi.where())  # for systems that have no certificates
+        proxies = {} if proxy_bypass(url.netloc) else getproxies()
+        proxy = proxies.get(url.scheme, proxies.get("all"))
+        self._proxy = urlsplit(proxy if "//" in proxy else f"//{proxy}") if proxy else None
+        self._to_proxy = {}
+        if self._proxy and self._proxy.username:
+            user = unquote(f"{self._proxy.username}:{self._proxy.password or ''}").encode()
+            self._to_proxy["Proxy-Authorization"] = f"Basic {b64encode(user).decode()}"
+        host = url.netloc.rpartition("@")[2]
+        self._headers = {"Host": host, **headers}
+        self._target = quote(url.path + ("?" + url.query if url.query else ""), safe=SAFE)
+        if self._proxy and not self._tls:  # such a proxy is told the whole URL
+            self._headers |= self._to_proxy
+            self._target = f"http://{host}{self._target}"
 
-    def call(self, method: str, path: str, *, json=None, headers: dict | None = None,
-             timeout: float | None = None, stream: bool = False,
-             late: str = "upstream_timeout") -> requests.Response:
-        """One request, blocking. Raises UpstreamError, or UpstreamTimeout with the code `late`."""
-        timeout = timeout or self.limits.idle
-        try:
-            return self._session.request(
-                method, self.base_url + path, json=json, headers=headers, stream=stream,
-                timeout=(self.limits.connect, timeout), allow_redirects=False)
-        except requests.ConnectTimeout as error:
-            raise UpstreamTimeout(f"The upstream did not accept a connection within "
-                                  f"{self.limits.connect:g} s", code="connect_timeout",
-                                  retry_after=5) from error
-        except requests.Timeout as error:
-            raise UpstreamTimeout(f"The upstream did not answer {method} within {timeout:g} s",
-                                  code=late) from error
-        except requests.exceptions.SSLError as error:
-            raise UpstreamError("The upstream's TLS certificate was not accepted",
-                                code="upstream_tls") from error
-        except requests.RequestException as error:
-            raise UpstreamError(f"The upstream could not be reached ({type(error).__name__})",
-                                code="upstream_unreachable", retry_after=5) from error
+    def call(self, *args, **kwargs) -> "Response":
+        """`ask`, blocking."""
+        asking = self.ask(*args, **kwargs)
+        while True:
+            try:
+                next(asking)
+            except StopIteration as end:
+                return end.value
 
-    def ask(self, *args, abandoned: Callable[[Future], None] | None = None, **kwargs
-            ) -> Iterator[Waiting]:
-        """`call`, but as a generator: Waiting at each tick, and the response is what it returns.
+    def ask(self, method: str, path: str, *, json=None, headers: dict | None = None,
+            timeout: float | None = None, late: str = "upstream_timeout", stream: bool = False,
+            abandoned: Callable[[Iterator], None] | None = None) -> Iterator[Waiting]:
+        """One request as a generator: Waiting at each tick, and a Response is what it returns.
 
-        Closed while it waits, it hands the Future of the answer to `abandoned`.
+        With `stream` a 200's body is left to be read. Silence of `timeout` seconds is an UpstreamTimeout
+        with the code `late`. Closed while it waits for the answer, it hands what will give the Response
+        to `abandoned`: an iterator that gives None at each tick before. Raises UpstreamError.
         """
+        body = b"" if json is None else jsonlib.dumps(json).encode()
+        headers = {**self._headers, **(headers or {}), "Content-Length": len(body)}
+        if json is not None:
+            headers["Content-Type"] = "application/json"
+        lines = [f"{method} {self._target + path or '/'} HTTP/1.1",
+                 *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        request = "\r\n".join(lines).encode() + body
+        connection = yield from self._connected()
+        asking = self._exchange(connection, request, stream, timeout or self.limits.idle, UpstreamTimeout(
+            f"The upstream did not answer {method} within {timeout or self.limits.idle:g} s", code=late))
+        try:
+            for response in asking:
+                if response is not None:
+                    return response
+                yield Waiting()
+        except GeneratorExit:
+            (abandoned or _close)(asking)
+            raise
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    def _exchange(self, connection, request: bytes, stream: bool, timeout: float,
+                  late: UpstreamTimeout) -> Iterator["Response | None"]:
+        """Sends and receives; gives None at each tick, then the Response."""
+        heard = time.monotonic()
+        done = False
+
+        def tick() -> None:
+            if time.monotonic() - heard > timeout:
+                raise late
+
+        try:
+            left = memoryview(request)
+            while left:
+                try:
+                    left = left[connection.send(left):]
+                    heard = time.monotonic()
+                except TimeoutError:
+                    tick()
+                    yield None
+            data = b""
+            while (end := data.find(b"\r\n\r\n")) < 0 or data.startswith(b"HTTP/1.1 1"):
+                if end >= 0:  # 100 and its like precede the answer
+                    data = data[end + 4:]
+                    continue
+                try:
+                    more = connection.recv(READ)
+                except TimeoutError:
+                    tick()
+                    yield None
+                    continue
+                if not more or len(data) > MAX_HEAD:
+                    raise _unreachable("it closed the connection" if not more else "its answer has no end")
+                data += more
+            response = Response(self, connection, data[:end].decode("latin-1"), data[end + 4:])
+            if not stream or response.status_code != 200:
+                heard, parts = time.monotonic(), []
+                while (data := response.read()) != b"":
+                    if data is None:
+                        tick()
+                        yield None
+                    else:
+                        heard = time.monotonic()
+                        parts.append(data)
+                response.content = b"".join(parts)
+                response.close()
+            done = True
+            yield response
+        except OSError as error:
+            raise _unreachable(type(error).__name__) from error
+        finally:
+            if not done:
+                connection.close()
+
+    def _connected(self) -> Iterator[Waiting]:
+        """A connection from the pool, or a new one; opening one can block, so a thread does it."""
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                break
+            if not _readable(connection):  # else the upstream has closed it
+                return connection
+            connection.close()
         future: Future = Future()
 
         def run():
             try:
-                future.set_result(self.call(*args, **kwargs))
+                future.set_result(self._connect())
             except ApiError as error:
                 future.set_exception(error)
 
-        threading.Thread(target=run, name="ask", daemon=True).start()
+        threading.Thread(target=run, name="connect", daemon=True).start()
         try:
             while not wait([future], TICK).done:
                 yield Waiting()
             return future.result()
         except GeneratorExit:
-            future.add_done_callback(abandoned or _discard)
+            future.add_done_callback(lambda future: future.exception() or future.result().close())
             raise
 
-    def close(self) -> None:
-        self._session.close()
-
-
-def _discard(future: Future) -> None:
-    if not future.exception():
-        future.result().close()
-
-
-class Body:
-    """The bytes of a streamed response, as they come.
-
-    We read the socket ourselves: http.client's buffer would hide bytes from a wait with a time limit,
-    and a file object that has timed out once cannot be read again.
-    """
-
-    def __init__(self, response: requests.Response):
-        encoding = response.headers.get("Content-Encoding", "identity")
-        if encoding != "identity":
-            raise UpstreamError(f"The upstream's stream is encoded ({encoding[:20]}), unasked")
-        self._response = response
-        self._held, self._left, self._chunked = b"", 0, None
-        reader = response.raw._fp.fp
-        if reader is None:  # http.client closes it at once when there is no body
-            return
-        self._socket = reader.raw._sock
-        self._socket.settimeout(0)
+    def _connect(self) -> socket.socket:
+        to, proxy = self._url, self._proxy
+        host, port = (proxy or to).hostname, (proxy or to).port
         try:
-            self._held = reader.peek()  # what was read along with the headers
-        except ssl.SSLWantReadError:
-            pass
-        self._socket.settimeout(TICK)
-        self._chunked = _Chunked() if response.raw.chunked else None
-        length = response.headers.get("Content-Length")
-        self._left = int(length) if length is not None and not self._chunked else None
+            if self._tls:
+                connection = HTTPSConnection(host, port or (8080 if proxy else 443),
+                                             timeout=self.limits.connect, context=self._tls)
+                if proxy:
+                    connection.set_tunnel(to.hostname, to.port or 443, self._to_proxy)
+            else:
+                connection = HTTPConnection(host, port or (8080 if proxy else 80),
+                                            timeout=self.limits.connect)
+            connection.connect()
+        except TimeoutError as error:
+            raise UpstreamTimeout(f"The upstream did not accept a connection within {self.limits.connect:g} s",
+                                  code="connect_timeout", retry_after=5) from error
+        except ssl.SSLError as error:
+            raise UpstreamError("The upstream's TLS certificate was not accepted",
+                                code="upstream_tls") from error
+        except (OSError, HTTPException) as error:
+            raise _unreachable(type(error).__name__) from error
+        connection.sock.settimeout(TICK)
+        return connection.sock
+
+    def _keep(self, connection: socket.socket) -> None:
+        if len(self._idle) < self._pool:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+
+class Response:
+    """An answer: `status_code`, `headers` by their names in lower case, and the body, which has been
+    read into `content` or is there to be `read`, as it comes."""
+
+    def __init__(self, http: Http, connection: socket.socket, head: str, held: bytes):
+        status, *lines = head.split("\r\n")
+        version, _, status = status.partition(" ")
+        if not version.startswith("HTTP/1.") or not status[:3].isdecimal():
+            raise _unreachable("its answer is not HTTP")
+        self.status_code = int(status[:3])
+        self.headers = {name.strip().lower(): value.strip()
+                        for name, _, value in (line.partition(":") for line in lines)}
+        self.content = b""
+        encoding = self.headers.get("content-encoding", "identity")
+        if encoding != "identity":
+            raise UpstreamError(f"The upstream's answer is encoded ({encoding[:20]}), unasked")
+        self._http, self._connection, self._held = http, connection, held
+        self._lasts = version == "HTTP/1.1" and self.headers.get("connection", "").lower() != "close"
+        self._chunked = self._left = None
+        if self.status_code in (204, 304):
+            self._left = 0
+        elif self.headers.get("transfer-encoding", "").lower() == "chunked":
+            self._chunked = _Chunked()
+        elif self.headers.get("content-length", "").isdecimal():
+            self._left = int(self.headers["content-length"])
+
+    @property
+    def text(self) -> str:
+        return self.content.decode("utf-8", "replace")
 
     def read(self) -> bytes | None:
         """The next bytes; b"" at the end, however it came; None after a second without any."""
-        while True:
-            if self._whole:
-                return b""
+        while not self._whole:
             data, self._held = self._held, b""
             if not data:
                 try:
-                    data = self._socket.recv(READ)
+                    data = self._connection.recv(READ)
                 except TimeoutError:
                     return None
                 except OSError:
@@ -149,6 +268,7 @@ class Body:
                 self._left -= len(data)
             if data:
                 return data
+        return b""
 
     @property
     def _whole(self) -> bool:
@@ -156,10 +276,13 @@ class Body:
 
     def close(self) -> None:
         """Gives the connection back if the body was read to its end, else ends it."""
-        if self._whole:
-            self._response.raw._fp.close()
-            self._response.raw.release_conn()
-        self._response.close()
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._whole and self._lasts:
+            self._http._keep(connection)
+        else:
+            connection.close()
 
 
 class _Chunked:
@@ -198,3 +321,18 @@ class _Chunked:
             self._trailer = size == 0
             self._left = size + 2 if size else 0
         return b"".join(out)
+
+
+def _readable(connection: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _close(asking) -> None:
+    asking.close()
+
+
+def _unreachable(why: str) -> UpstreamError:
+    return UpstreamError(f"The upstream could not be reached ({why})", code="upstream_unreachable",
+                         retry_after=5)

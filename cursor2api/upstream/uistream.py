@@ -13,7 +13,7 @@ from .. import sse
 from ..errors import UpstreamCut, UpstreamError, UpstreamTimeout
 from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
 from ..prompt import Plan
-from .http import Body, Http, Limits
+from .http import Http, Limits
 
 FINISHES = {"length": "length", "content-filter": "content_filter"}
 
@@ -83,11 +83,11 @@ class Stream:
             raise _refusal(response)
         self._answered = True
         yield Waiting()  # what `wait` takes; it must be no event that says something
-        decoder, body = sse.Decoder(), Body(response)
+        decoder = sse.Decoder()
         heard = time.monotonic()
         ended = None
         try:
-            while (data := body.read()) != b"":
+            while (data := response.read()) != b"":
                 if data is None:
                     if time.monotonic() - heard > self._http.limits.idle:
                         raise UpstreamTimeout(f"The upstream was silent for "
@@ -119,7 +119,7 @@ class Stream:
                             ended = part
                 yield Waiting()
         finally:
-            body.close()
+            response.close()
         if ended is None:
             raise UpstreamCut("The upstream's stream ended without its finish")
         if ended.get("finishReason") == "error":
@@ -148,9 +148,8 @@ def _message(role: str, plan: Plan) -> dict:
 
 def _refusal(response) -> UpstreamError:
     status, said = response.status_code, response.text[:500]
-    response.close()
     if status == 429:
-        seconds = response.headers.get("Retry-After", "")
+        seconds = response.headers.get("retry-after", "")
         return UpstreamError(f"The upstream's limit is reached: {said}", status=429, type="requests",
                              code="rate_limit_exceeded",
                              retry_after=int(seconds) if seconds.isdigit() else 20)

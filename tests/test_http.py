@@ -1,0 +1,296 @@
+"""The HTTP client, against a server that plays bytes: every answer at every cut, and every way to fail."""
+
+import socket
+import ssl
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from conftest import until
+from cursor2api.errors import UpstreamError, UpstreamTimeout
+from cursor2api.upstream.http import Http, Limits
+from cuts import cuts
+
+CERTIFICATE = Path(__file__).parent / "localhost.pem"
+LIMITS = Limits(connect=5, create=5, idle=0.2, retry=0.01)
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+class Server:
+    def __init__(self, listener):
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self.requests = []     # (number of the connection, bytes)
+        self.connections = 0
+
+
+@contextmanager
+def server(*answers, tls=False):
+    """Answers each request with the pieces of the next of `answers`, of which None closes the connection;
+    "tunnel" makes it a tunnel to the server itself."""
+    left = list(answers)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        one = Server(listener)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CERTIFICATE)
+
+        def serve(connection, number):
+            with connection:
+                if tls and not (left and left[0] == "tunnel"):
+                    connection = context.wrap_socket(connection, server_side=True)
+                connection.settimeout(10)
+                while (request := read_request(connection)) and left:
+                    one.requests.append((number, request))
+                    answer = left.pop(0)
+                    if answer == "tunnel":
+                        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                        connection = context.wrap_socket(connection, server_side=True)
+                        continue
+                    for piece in [answer] if isinstance(answer, bytes) else answer:
+                        if piece is None:
+                            return connection.close()
+                        connection.sendall(piece)
+
+        def accept():
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                one.connections += 1
+                threading.Thread(target=guarded, args=(connection, one.connections), daemon=True).start()
+
+        def guarded(*args):
+            try:
+                serve(*args)
+            except OSError:  # the client has gone, or did not trust us
+                pass
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield one
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+def read_request(connection):
+    data = b""
+    while b"\r\n\r\n" not in data:
+        if not (more := connection.recv(65536)):
+            return b""
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"Content-L")), 0)
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+@contextmanager
+def client(url, **headers):
+    http = Http(url, headers, LIMITS, 4)
+    try:
+        yield http
+    finally:
+        http.close()
+
+
+def body_of(response):
+    pieces = []
+    while (data := response.read()) != b"":
+        pieces.append(data or b"")
+    response.close()
+    return b"".join(pieces)
+
+
+# Name, the answer, its status, its body, and whether the connection can be used again.
+ANSWERS = [
+    ("a length", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, b"hello", True),
+    ("no body", b"HTTP/1.1 204 No Content\r\n\r\n", 204, b"", True),
+    ("chunks", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+     b"3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\nTrailer: 1\r\n\r\n", 200, b"hello", True),
+    ("headers in any case", b"HTTP/1.1 404 Not Found\r\ncontent-LENGTH:  3 \r\n\r\nno!", 404, b"no!", True),
+    ("a first answer of 1xx", b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + OK, 200, b"hi", True),
+    ("a close", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi", 200, b"hi", False),
+    ("the older protocol", b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", 200, b"hi", False),
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("answer, status, body, lasts", [row[1:] for row in ANSWERS],
+                         ids=[row[0] for row in ANSWERS])
+def test_an_answer_at_every_cut(answer, status, body, lasts, stream):
+    ways = list(cuts(answer))
+    with server(*ways) as one, client(one.url) as http:
+        for _ in ways:
+            response = http.call("GET", "/", stream=stream)
+            assert response.status_code == status
+            assert (body_of(response) if stream and status == 200 else response.content) == body
+        assert one.connections == (1 if lasts else len(ways))
+
+
+def test_a_request_as_it_is_sent():
+    with server(OK, OK, OK) as one, client(one.url + "/base?x=1", **{"User-Agent": "us"}) as http:
+        http.call("POST", "", json={"text": "é"}, headers={"User-Agent": "them", "Last-Event-ID": "ü"})
+        http.call("GET", "&y=2")
+        http.call("POST", "&z")
+    first, second, third = (request for _, request in one.requests)
+    head, body = first.split(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"POST /base?x=1 HTTP/1.1" and body == b'{"text": "\\u00e9"}'
+    assert sorted(lines[1:]) == sorted([
+        b"Host: " + one.url[7:].encode(), b"User-Agent: them", "Last-Event-ID: ü".encode(),
+        b"Content-Length: 18", b"Content-Type: application/json"])
+    assert second.startswith(b"GET /base?x=1&y=2 HTTP/1.1\r\n") and b"User-Agent: us\r\n" in second
+    assert b"Content-Length: 0\r\n" in third
+
+
+def test_a_large_body_goes_out_whole():
+    text = "x" * 5_000_000
+    with server(OK) as one, client(one.url) as http:
+        assert http.call("POST", "/", json=text).content == b"hi"
+    assert one.requests[0][1].endswith(text.encode() + b'"')
+
+
+def test_a_kept_connection_that_was_closed_is_replaced():
+    with server(OK, [None], OK) as one, client(one.url) as http:
+        http.call("GET", "/")
+        with pytest.raises(UpstreamError):
+            http.call("GET", "/")
+        http.call("GET", "/")
+    assert [number for number, _ in one.requests] == [1, 1, 2]
+
+
+def test_a_connection_closed_while_idle_is_not_used():
+    with server(OK, OK) as one, client(one.url) as http:
+        http.call("GET", "/")
+        http._idle[0].shutdown(socket.SHUT_RDWR)
+        assert http.call("GET", "/").content == b"hi"
+    assert [number for number, _ in one.requests] == [1, 2]
+
+
+def test_a_body_that_is_not_read_to_its_end_ends_the_connection():
+    with server(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi", OK) as one, client(one.url) as http:
+        http.call("GET", "/", stream=True).close()
+        http.call("GET", "/")
+    assert [number for number, _ in one.requests] == [1, 2]
+
+
+@pytest.mark.parametrize("answer, code", [
+    ([None], "upstream_unreachable"),
+    (b"SSH-2.0-OpenSSH\r\n\r\n", "upstream_unreachable"),
+    (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000, "upstream_unreachable"),
+    (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n", "upstream_error"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "upstream_error"),
+])
+def test_an_answer_that_is_none(answer, code):
+    with server(answer) as one, client(one.url) as http, pytest.raises(UpstreamError) as error:
+        http.call("GET", "/")
+    assert error.value.code == code
+
+
+def test_a_body_that_is_cut_gives_what_came():
+    cut = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhel"
+    with server([cut, None]) as one, client(one.url) as http:
+        response = http.call("GET", "/", stream=True)
+        assert body_of(response) == b"hel"
+
+
+def test_nobody_listens():
+    with server() as one:
+        pass
+    with client(one.url) as http, pytest.raises(UpstreamError) as error:
+        http.call("GET", "/")
+    assert error.value.code == "upstream_unreachable" and error.value.retry_after
+
+
+@pytest.mark.parametrize("answer", [
+    b"", b"HTTP/1.1 200 OK\r\nConte", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe"])
+def test_silence_ends_in_a_time_out(answer):
+    with server(answer) as one, client(one.url) as http, pytest.raises(UpstreamTimeout) as error:
+        http.call("GET", "/")
+    assert error.value.message == "The upstream did not answer GET within 0.2 s"
+
+
+def test_what_is_abandoned_can_be_finished():
+    go, given = threading.Event(), []
+
+    def late():
+        go.wait(10)
+        yield OK
+
+    with server(late()) as one, client(one.url) as http:
+        asking = http.ask("POST", "/", timeout=30, abandoned=given.append)
+        next(asking)
+        assert until(lambda: one.requests)
+        asking.close()
+        go.set()
+        assert next(filter(None, given[0])).content == b"hi"
+
+
+def test_what_is_dropped_ends_its_connection():
+    with server(b"") as one, client(one.url) as http:
+        asking = http.ask("POST", "/", timeout=30)
+        next(asking)
+        asking.close()
+        with pytest.raises(UpstreamError):
+            http.call("GET", "/", timeout=0.1)
+        assert one.connections == 2
+
+
+def test_tls_is_refused_without_trust(monkeypatch):
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    with server(tls=True) as one, client(one.url.replace("http:", "https:")) as http:
+        with pytest.raises(UpstreamError) as error:
+            http.call("GET", "/")
+    assert error.value.code == "upstream_tls"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_tls_at_every_answer(monkeypatch, stream):
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    answers = [row[1] for row in ANSWERS if row[4]]
+    with server(*answers, tls=True) as one, client(one.url.replace("http:", "https:")) as http:
+        for _, _, status, body, lasts in ANSWERS:
+            if lasts:
+                response = http.call("GET", "/", stream=stream)
+                assert (body_of(response) if stream and status == 200 else response.content) == body
+        assert one.connections == 1
+
+
+def test_a_proxy_is_told_the_whole_url(monkeypatch):
+    with server(OK) as one:
+        monkeypatch.setenv("http_proxy", one.url.replace("//", "//us%3Aer:pass@"))
+        with client("http://cursor.invalid/base") as http:
+            assert http.call("GET", "/x").content == b"hi"
+    request = one.requests[0][1]
+    assert request.startswith(b"GET http://cursor.invalid/base/x HTTP/1.1\r\nHost: cursor.invalid\r\n")
+    assert b"Proxy-Authorization: Basic dXM6ZXI6cGFzcw==\r\n" in request
+
+
+def test_tls_goes_through_a_proxy_as_a_tunnel(monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    with server("tunnel", OK, tls=True) as one:
+        monkeypatch.setenv("https_proxy", one.url.replace("//", "//user:pass@"))
+        with client("https://localhost:1") as http:
+            assert http.call("GET", "/x").content == b"hi"
+    tunnel, request = (request for _, request in one.requests)
+    assert tunnel.startswith(b"CONNECT localhost:1 HTTP/1.") and b"Basic dXNlcjpwYXNz" in tunnel
+    assert request.startswith(b"GET /x HTTP/1.1\r\n") and b"Basic" not in request
+
+
+def test_no_proxy_is_honoured(monkeypatch):
+    with server(OK) as one:
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        with client(one.url) as http:
+            assert http.call("GET", "/").content == b"hi"
