@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from test_encode import HEAD, folded, whole
+from test_encode import HEAD, folded, tally, whole
 from test_toolcalls import raw
 
 from cursor2api.chat import parse
@@ -48,7 +48,7 @@ def said(stream, chat, **terms):
     code = None
     events = reply(stream, chat, made, Terms(**terms), lambda: f"call_{next(ids)}", notes.append)
     try:
-        for text in chunks(((0, event) for event in events), HEAD, include_usage=True):
+        for text in chunks(((0, event) for event in events), HEAD, tally(), include_usage=True):
             texts.append(text)
     except ApiError as error:
         code = error.code
@@ -62,15 +62,13 @@ def body(stream, chat, **terms):
     """The same of the completion, whose calls are all whole."""
     made, notes, ids = plan(chat, "m", (), NONCE), [], iter(range(10**6))
     events = reply(stream, chat, made, Terms(hold=True, **terms), lambda: f"call_{next(ids)}", notes.append)
-    fold = completion(((0, event) for event in events), HEAD)
     try:
-        while True:
-            next(fold)
-    except StopIteration as end:
-        choice, message = end.value["choices"][0], end.value["choices"][0]["message"]
+        *_, text = completion(((0, event) for event in events), HEAD, tally())
+        whole_body = json.loads(text)
+        choice, message = whole_body["choices"][0], whole_body["choices"][0]["message"]
         return (message["content"] or "", message.get("reasoning_content", ""),
                 [[call["id"], *call["function"].values()] for call in message.get("tool_calls", ())],
-                choice["finish_reason"], end.value["usage"]), None, [(note.why, note.name) for note in notes]
+                choice["finish_reason"], whole_body["usage"]), None, [(note.why, note.name) for note in notes]
     except ApiError as error:
         return None, error.code, [(note.why, note.name) for note in notes]
 
@@ -211,11 +209,11 @@ def test_a_stream_that_just_ends_is_no_reply(events):
         for hold in (False, True):
             def pairs():
                 return ((0, each) for each in reply(Stream(events), chat, made, Terms(hold), str, print))
-            wire = b"".join(encode(chunks(pairs(), HEAD), b"", 1, lambda: 0))
+            wire = b"".join(encode(chunks(pairs(), HEAD, tally()), b"", 1, tally()))
             assert b"[DONE]" not in wire and b'"internal_error"' in wire
             assert b'"finish_reason":"' not in wire
             with pytest.raises(RuntimeError, match="without a Finish"):
-                list(completion(pairs(), HEAD))
+                list(completion(pairs(), HEAD, tally()))
 
 
 @pytest.mark.parametrize("exposed", [False, True])
