@@ -494,7 +494,8 @@ class Simulator:
         with self.changed:
             agents = [
                 {"id": agent.id, "name": agent.name, "status": agent.status,
-                 "deleted": agent.deleted, "key": agent.key[-4:], "runs": [
+                 "deleted": agent.deleted, "key": agent.key[-4:], "params": agent.model["params"],
+                 "runs": [
                      {"id": run.id, "status": run.status, "prompt": run.prompt, "model": run.model,
                       "images": run.images, "cancelled_by": run.cancelled_by,
                       "connections": run.connections} for run in agent.runs]}
