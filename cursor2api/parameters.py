@@ -201,7 +201,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("stop", "string or array", "1 to 4 strings, none empty", None, "honoured",
               "The reply ends before the first of these strings.", _stop),
     Parameter("max_completion_tokens", "integer", "at least 1", None, "honoured",
-              "The reply is cut at this many tokens, at most the model's own limit; finish_reason is then length.", integer(1)),
+              "The reply is cut at this many tokens, at most the model's own limit; finish_reason is "
+              "then length.", integer(1)),
     Parameter("max_tokens", "integer", "at least 1", None, "honoured",
               "The older name of max_completion_tokens, which wins if both are given.", integer(1)),
     Parameter("n", "integer", "1 to 128", 1, "honoured",

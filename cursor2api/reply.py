@@ -103,7 +103,8 @@ def side_by_side(replies: Sequence[Iterator[Event]],
                  close: Callable[[int], None]) -> Iterator[tuple[int, Event]]:
     """The events of several replies as (index, event), as they come; each runs in its own thread.
 
-    A thread ends its own reply by `close(index)`, since a generator can be closed by nobody else.
+    A thread ends its own reply by `close(index)`, since a generator that runs can be closed by nobody
+    else. When this one is closed, all threads have ended.
     """
     if len(replies) == 1:
         yield from ((0, event) for event in replies[0])
@@ -131,8 +132,10 @@ def side_by_side(replies: Sequence[Iterator[Event]],
         finally:
             close(index)
 
-    for index in range(len(replies)):
-        threading.Thread(target=run, args=(index,), name="choice", daemon=True).start()
+    threads = [threading.Thread(target=run, args=(index,), name="choice", daemon=True)
+               for index in range(len(replies))]
+    for thread in threads:
+        thread.start()
     running = len(replies)
     try:
         while running:
@@ -149,3 +152,5 @@ def side_by_side(replies: Sequence[Iterator[Event]],
                 yield index, event
     finally:
         stopped.set()
+        for thread in threads:
+            thread.join()

@@ -112,6 +112,7 @@ def chat_completions(request: Call, service: Service) -> Response:
             log.info("prompt", extra={"facts": {"id": tally.id, "content": made.prompt}})
             replies = [_noted(each, tally.id) for each in replies]
         pairs = side_by_side(replies, lambda index: streams[index].close())
+        stack.callback(pairs.close)
 
         watch = Watch(request, service)
         if not chat.stream:

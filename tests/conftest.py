@@ -68,7 +68,9 @@ def gateway(script=None, environ=None, **simulator_options):
         url = f"http://127.0.0.1:{port}"
         try:
             assert until(lambda: _up(url) or process.poll() is not None) and process.poll() is None
-            yield Gateway(url, simulator, log)
+            gate = Gateway(url, simulator, log)
+            yield gate
+            assert "Traceback" not in gate.log()  # whatever befalls it, nothing is a fault of ours
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=60)

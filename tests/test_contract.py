@@ -158,6 +158,17 @@ def test_what_is_honoured(gate, name, script, options, content, calls, finish):
         assert "x-cursor2api-ignored" not in headers
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+def test_several_choices_end_with_the_first_that_fails(gate, stream):
+    gate.simulator.script({"replies": [{"text": "word " * 500, "delay": 0.05, "times": 3},
+                                       {"text": "one two", "status": "ERROR"}]})
+    with pytest.raises(openai.APIError) as raised:
+        [*client(gate).chat.completions.create(model=MODEL, messages=HELLO, n=4, stream=stream)]
+    assert raised.value.code == "run_failed"
+    assert until(lambda: all(agent["deleted"] for agent in gate.agents())) and len(gate.agents()) == 4
+    assert "Traceback" not in gate.log()
+
+
 def test_several_choices_are_runs_of_their_own(gate):
     choices, _ = body_and_stream(gate, messages=ASK, tools=BOTH, n=4)
     assert choices == 4 * [("", [PARIS], "tool_calls")] and len(gate.agents()) == 8
