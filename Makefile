@@ -7,7 +7,7 @@ run: .venv/run
 	@$(BIN)/python app.py
 
 test: .venv/test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 test-clients: .venv/clients tests/clients/node_modules
 	@$(BIN)/python -m pytest tests/clients

@@ -61,4 +61,4 @@ class Slots:
 
 def draining() -> ApiError:
     return ApiError("The service is being restarted: try again soon", status=503, code="draining",
-                    retry_after=1, headers={"Connection": "close"})
+                    retry_after=1)

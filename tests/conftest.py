@@ -1,6 +1,7 @@
 """A real gunicorn in front of a real simulator, on free ports, ended by its own process id."""
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -20,8 +21,8 @@ MODEL = "claude-sonnet-4-5-20250929"
 
 
 class Gateway:
-    def __init__(self, url, simulator, log):
-        self.url, self.simulator, self._log = url, simulator, log
+    def __init__(self, url, simulator, log, process):
+        self.url, self.simulator, self._log, self.process = url, simulator, log, process
 
     def log(self):
         """All that the service has logged."""
@@ -36,8 +37,27 @@ class Gateway:
         return self.post({"model": MODEL, "messages": [{"role": "user", "content": text}], **more},
                          stream=bool(more.get("stream")))
 
+    def get(self, path, key="0000"):
+        return self.request("GET", path, key)
+
+    def request(self, method, path, key="0000", headers=None, **options):
+        auth = {"Authorization": f"Bearer {key}"} if key else {}
+        return requests.request(method, self.url + path, timeout=60, headers={**auth, **(headers or {})},
+                                **options)
+
+    def workers(self):
+        """The process ids of the workers."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(child) for child in children.split()]
+
     def agents(self):
         return self.simulator.state["agents"]
+
+    def lines(self, **facts):
+        """The log's lines with these facts, each a dictionary."""
+        lines = (dict(pair.split("=", 1) for pair in shlex.split(line) if "=" in pair)
+                 for line in self.log().splitlines() if line.startswith("time="))
+        return [line for line in lines if facts.items() <= line.items()]
 
 
 def until(condition, seconds=30):
@@ -68,7 +88,7 @@ def gateway(script=None, environ=None, **simulator_options):
         url = f"http://127.0.0.1:{port}"
         try:
             assert until(lambda: _up(url) or process.poll() is not None) and process.poll() is None
-            gate = Gateway(url, simulator, log)
+            gate = Gateway(url, simulator, log, process)
             yield gate
             assert "Traceback" not in gate.log()  # whatever befalls it, nothing is a fault of ours
         finally:

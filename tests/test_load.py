@@ -1,0 +1,296 @@
+"""Load: slots, readiness, the stop, and what a crash left behind."""
+
+import json
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+import requests
+from conftest import MODEL, gateway, until
+from test_service import events, fold, settled
+
+from cursor2api.errors import ApiError
+from cursor2api.slots import Slots
+
+LONG = {"text": "word " * 2000, "delay": 0.05, "times": 0}
+
+
+def begun(gate, stack, **more):
+    """A stream that has said something; it is left when the stack is."""
+    response = stack.enter_context(gate.say(stream=True, **more))
+    lines = response.iter_lines(decode_unicode=True, chunk_size=1)
+    stack.callback(lines.close)  # which also keeps it: without its reader the connection is closed
+    assert any("word" in line for line in lines)
+    return lines
+
+
+def cancel_all(gate):
+    for agent in gate.agents():
+        requests.post(f"{gate.simulator.url}/v1/agents/{agent['id']}/runs/{agent['runs'][0]['id']}/cancel",
+                      headers={"Authorization": "Bearer key-of-the-gateway"}, timeout=10)
+
+
+@pytest.fixture(scope="module")
+def small():
+    with gateway(environ={"THREADS": "8", "MAX_STREAMS": "3", "QUEUE_S": "20"}) as gate:
+        yield gate
+
+
+@pytest.fixture
+def full(small):
+    """Every slot is taken."""
+    small.simulator.forget()
+    small.simulator.script({"replies": [LONG]})
+    with ExitStack() as stack:
+        for _ in range(3):
+            begun(small, stack)
+        yield small
+    assert settled(small)
+
+
+def test_with_every_slot_taken_and_requests_waiting_health_ready_and_models_answer(full):
+    with ThreadPoolExecutor(40) as pool:
+        waiting = [pool.submit(full.say) for _ in range(20)]
+        # Three may wait, as long as QUEUE_S; the others are refused at once.
+        assert until(lambda: sum(each.done() for each in waiting) == 17)
+        for path in ("/health", "/ready", "/v1/models", "/v1/models/" + MODEL):
+            assert full.get(path).status_code == 200
+        assert sum(each.done() for each in waiting) == 17, "they still wait"
+        refused = [each.result() for each in waiting if each.done()]
+        assert {(each.status_code, each.json()["error"]["code"], each.headers["Retry-After"])
+                for each in refused} == {(503, "overloaded", "1")}
+        full.simulator.script({"replies": [{"text": "done", "times": 0}]})
+        cancel_all(full)
+        assert [each.result().status_code for each in waiting if each not in refused].count(200) == 3
+
+
+def test_a_body_takes_a_slot_as_a_stream_does(full):
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(full.say) for _ in range(4)]
+        assert until(lambda: sum(each.done() for each in waiting) == 1)
+        full.simulator.script({"replies": [{"text": "done", "times": 0}]})
+        cancel_all(full)
+        assert sorted(each.result().status_code for each in waiting) == [200, 200, 200, 503]
+
+
+def test_who_waits_too_long_for_a_slot_is_told_to_come_again():
+    with gateway(environ={"THREADS": "6", "MAX_STREAMS": "1", "QUEUE_S": "0.2"}, script={"replies": [LONG]}
+                 ) as gate, ExitStack() as stack:
+        begun(gate, stack)
+        response = gate.say()
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "overloaded")
+        assert response.headers["Retry-After"] == "1"
+
+
+def test_every_choice_takes_a_slot(small):
+    small.simulator.forget()
+    small.simulator.script({"replies": [LONG]})
+    with ExitStack() as stack:
+        begun(small, stack, n=2)
+        begun(small, stack)
+        with ThreadPoolExecutor(4) as pool:
+            waiting = [pool.submit(small.say) for _ in range(4)]
+            assert until(lambda: any(each.done() for each in waiting))
+            small.simulator.script(None)
+            stack.close()
+        assert sorted(each.result().status_code for each in waiting) == [200, 200, 200, 503]
+    assert settled(small)
+
+
+def test_slots_are_taken_in_turn_and_given_back():
+    slots, order = Slots(2, 5, time.monotonic), []
+    slots.take(2, 0)
+
+    def wait(name, count):
+        slots.take(count, 30)
+        order.append(name)
+        slots.give(count)
+    threads = []
+    for place, (name, count) in enumerate([("two", 2), ("one", 1)], 1):
+        threads.append(threading.Thread(target=wait, args=(name, count)))
+        threads[-1].start()
+        assert until(lambda: len(slots._queue) == place)
+    slots.give(1)
+    slots.give(1)
+    for thread in threads:
+        thread.join(30)
+    assert order == ["two", "one"] and slots.empty(0)
+
+
+def test_a_request_for_more_slots_than_there_are_takes_all():
+    slots = Slots(2, 0, time.monotonic)
+    slots.take(5, 0)
+    assert slots.used == 2
+    slots.give(5)
+    assert slots.used == 0
+
+
+def test_nobody_gets_a_slot_when_they_are_shut_not_even_who_waits():
+    slots, errors = Slots(1, 5, time.monotonic), []
+    slots.take(1, 0)
+
+    def wait():
+        with pytest.raises(ApiError) as raised:
+            slots.take(1, 30)
+        errors.append(raised.value.code)
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert until(lambda: slots._queue)
+    slots.shut()
+    thread.join(30)
+    assert errors == ["draining"]
+
+
+@pytest.mark.parametrize("refuse, code", [
+    ({"status": 401, "code": "unauthorized", "times": 0}, "unauthorized"),
+    ({"status": 500, "times": 0}, "internal_error")])
+def test_ready_says_why_not_and_asks_cursor_once(refuse, code):
+    with gateway(script={"refuse": {"models": refuse}}) as gate:
+        assert until(lambda: gate.get("/ready").json().get("code") == code)
+        for _ in range(30):
+            response = requests.get(gate.url + "/ready", timeout=10)
+            assert response.status_code == 503 and response.json()["reason"]
+            assert response.headers["x-should-retry" if code == "unauthorized" else "Retry-After"]
+        asked = [each for each in gate.simulator.state["requests"] if each["path"] == "/v1/models"]
+        assert len(asked) == 1
+        assert requests.get(gate.url + "/health", timeout=10).ok
+
+
+def test_ready_needs_no_key_and_nothing_but_the_list(gate):
+    assert until(lambda: requests.get(gate.url + "/ready", timeout=10).json() == {"status": "ready"})
+
+
+def test_ready_does_not_wait_for_a_cursor_that_does_not_answer():
+    with gateway(script={"refuse": {"models": {"hang": 30, "times": 0}}}) as gate:
+        response = requests.get(gate.url + "/ready", timeout=10)
+        assert (response.status_code, response.json()["code"]) == (503, "starting")
+
+
+def test_models_that_wait_for_a_cursor_that_does_not_answer_starve_nobody():
+    with gateway(script={"refuse": {"models": {"hang": 30, "times": 0}}},
+                 environ={"THREADS": "6", "MAX_STREAMS": "2", "QUEUE_S": "0.1"}) as gate:
+        with ThreadPoolExecutor(20) as pool:
+            waiting = [pool.submit(gate.get, "/v1/models") for _ in range(20)]
+            assert until(lambda: sum(each.done() for each in waiting) == 18)
+            assert requests.get(gate.url + "/health", timeout=10).ok
+            gate.simulator.stop()
+            assert {each.result().status_code for each in waiting} == {502, 503}
+
+
+def test_on_sigterm_running_replies_end_and_no_new_one_begins():
+    with gateway(script={"replies": [{"text": "word " * 60, "delay": 0.05}]}) as gate, ExitStack() as stack:
+        lines = begun(gate, stack)
+        gate.process.send_signal(signal.SIGTERM)
+        assert until(lambda: requests.get(gate.url + "/ready", timeout=10).json().get("code") == "draining")
+        assert requests.get(gate.url + "/health", timeout=10).ok
+        response = gate.say()
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "draining")
+        assert response.headers["Retry-After"]
+        rest = list(lines)
+        assert rest[-2:] == ["data: [DONE]", ""] and any('"finish_reason":"stop"' in line for line in rest)
+        assert gate.process.wait(30) == 0
+        assert settled(gate)
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "body"])
+def test_after_the_grace_time_a_reply_gets_an_error_and_its_run_is_cancelled(stream):
+    with gateway(script={"replies": [LONG]}, environ={"GRACE_S": "0.5"}) as gate:
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(gate.say, stream=stream)
+            assert until(lambda: gate.agents() and gate.agents()[0]["runs"][0]["connections"])
+            gate.process.send_signal(signal.SIGTERM)
+            response = waiting.result()
+            data = events(response)[-1] if stream else response.text
+            assert json.loads(data)["error"]["code"] == "shutting_down"
+            assert response.status_code == (200 if stream else 503)
+            assert gate.process.wait(30) == 0
+        assert all(agent["deleted"] for agent in gate.agents()), "before the process has ended"
+        assert gate.agents()[0]["runs"][0]["status"] == "CANCELLED"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+def test_a_quick_stop_leaves_nothing_at_cursor(number):
+    with gateway(script={"replies": [LONG]}) as gate, ExitStack() as stack:
+        lines = begun(gate, stack)
+        gate.process.send_signal(number)
+        assert "shutting_down" in list(lines)[-2]
+        gate.process.wait(30)
+        assert all(agent["deleted"] for agent in gate.agents())
+
+
+def test_a_stop_without_replies_does_not_wait():
+    with gateway(environ={"GRACE_S": "600"}) as gate:
+        gate.process.send_signal(signal.SIGTERM)
+        assert gate.process.wait(30) == 0
+
+
+def leave(simulator, name, **more):
+    """An agent at Cursor that nobody is at work with."""
+    answer = requests.post(simulator.url + "/v1/agents", timeout=10, headers={
+        "Authorization": "Bearer key-of-the-gateway"}, json={
+        "name": name, "prompt": {"text": more.pop("prompt", "x")}, **more})
+    assert answer.status_code == 201
+    return answer.json()["agent"]["id"]
+
+
+@pytest.mark.parametrize("age, gone", [("0.001", True), ("3600", False), ("0", False)])
+def test_a_start_deletes_what_a_crash_left_past_an_age(age, gone):
+    # A first service makes an agent and is killed; the second finds it by its name.
+    with gateway(script={"replies": [{"text": "x " * 9, "delay": 0.1}]}) as first:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(first.say)
+            assert until(lambda: first.agents() and first.agents()[0]["runs"][0]["connections"])
+            worker = first.workers()[0]
+            first.process.send_signal(signal.SIGKILL)
+            os.kill(worker, signal.SIGKILL)
+            first.process.wait(30)
+        left = first.agents()[0]["id"]
+        others = [leave(first.simulator, name) for name in ("cursor2api", "mine")]
+        assert until(lambda: first.agents()[0]["runs"][0]["status"] == "FINISHED")
+        with gateway(environ={"SWEEP_S": age, "CURSOR_BASE_URL": first.simulator.url}) as second:
+            if age != "0":
+                line = until(lambda: [line for line in second.log().splitlines() if "older_than_s" in line])[0]
+                assert "found=1" in line and f"deleting={int(gone)}" in line
+            until(lambda: not gone or deleted(first, left))
+            assert deleted(first, left) == gone
+            assert not any(deleted(first, other) for other in others)
+
+
+def test_a_start_leaves_agents_that_run_alone():
+    with gateway(script={"replies": [LONG]}) as first, ExitStack() as stack:
+        begun(first, stack)
+        with gateway(environ={"SWEEP_S": "0.001", "CURSOR_BASE_URL": first.simulator.url}) as second:
+            line = until(lambda: [line for line in second.log().splitlines() if "older_than_s" in line])[0]
+            assert "found=1" in line and "deleting=0" in line
+
+
+def deleted(gate, id):
+    return next(agent["deleted"] for agent in gate.agents() if agent["id"] == id)
+
+
+def test_a_worker_that_is_killed_leaves_the_others_at_work():
+    with gateway(environ={"WEB_CONCURRENCY": "2", "THREADS": "6", "MAX_STREAMS": "2", "QUEUE_S": "0"}, script={
+            "replies": [{"text": "word " * 80, "delay": 0.05, "times": 0}]}) as gate, ExitStack() as stack:
+        streams = []
+
+        def third():
+            """Two is all that one worker makes, so with a third stream both are at work."""
+            response = stack.enter_context(gate.say(stream=True))
+            if response.ok:
+                streams.append(response.iter_lines(decode_unicode=True, chunk_size=1))
+                assert any("word" in line for line in streams[-1])
+            return len(streams) == 3
+        assert until(third)
+        os.kill(gate.workers()[0], signal.SIGKILL)
+        ends = []
+        for lines in streams:
+            try:
+                ends.append("data: [DONE]" in list(lines))
+            except requests.RequestException:
+                ends.append(False)
+        assert True in ends and False in ends
+        assert until(lambda: fold(gate.say(stream=True))[2] == "stop")
