@@ -138,21 +138,24 @@ def started(name: str, upstream: int, folder: Path):
     elif name == "naive":
         command = [sys.executable, "-m", "gunicorn", "-k", "gthread", "-w", str(WORKERS), "--threads",
                    str(THREADS), "--worker-connections", str(2 * THREADS), "--keep-alive", "75",
-                   "--no-control-socket", "-b", f"127.0.0.1:{port}", "--chdir", str(HERE), "naive:app"]
+                   "--no-control-socket", "-b", f"127.0.0.1:{port}", "naive:app"]
     else:
         command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "app:app"]
         environ |= {"UPSTREAM": "cloud", "CURSOR_API_KEY": "bench", "MAX_INPUT_LENGTH": "0",
                     "CURSOR_BASE_URL": f"http://127.0.0.1:{upstream}", "WEB_CONCURRENCY": str(WORKERS),
                     "THREADS": str(THREADS)}
     with open(folder / f"{name}.log", "wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log)
+        # In its own directory naive meets no gunicorn.conf.py.
+        process = subprocess.Popen(command, cwd=HERE if name == "naive" else ROOT, env=environ, stdout=log,
+                                   stderr=log)
     try:
         for _ in range(200):
-            with socket.socket() as one:
-                if one.connect_ex(("127.0.0.1", port)) == 0:
-                    break
             time.sleep(0.05)
-        else:
+            with socket.socket() as one:
+                if process.poll() is not None or one.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+        time.sleep(1)   # its workers start
+        if process.poll() is not None:
             sys.exit(f"bench: {name} did not start: {(folder / f'{name}.log').read_text()[-2000:]}")
         yield Server(name, port, process)
     finally:
