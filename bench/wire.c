@@ -393,6 +393,7 @@ static void run(char *command) {
     began = now(), deadline = began + limit, next_due = 0;
     for (int i = 0; i < streams; i++) {
         Slot *s = &slots[i];
+        if (s->down) hang_up(s->down);        /* it may lead to another server */
         s->number = i, s->left = times, s->ended = 0, s->begun = 1, s->record = records;
         s->sent = realloc(s->sent, records * sizeof *s->sent);
         s->due = began + ramp * i / streams;
