@@ -41,9 +41,9 @@ def create_app(config: Config) -> App:
     limits = Limits(config.connect_timeout, config.create_timeout, config.timeout, config.retry_s)
     upstream = None
     if config.upstream_in_use == "uistream":
-        upstream = UiStream(config.uistream_url, dict(config.uistream_headers), limits)
+        upstream = UiStream(config.uistream_url, dict(config.uistream_headers), limits, pool=config.threads)
     elif config.upstream_in_use:
-        upstream = Cloud(config.cursor_base_url, config.cursor_api_key, limits,
+        upstream = Cloud(config.cursor_base_url, config.cursor_api_key, limits, pool=config.threads,
                          name=config.upstream_in_use)
     models = Models(upstream.models, config.models, config.model_aliases) if upstream else None
     try:

@@ -11,6 +11,8 @@ from pathlib import Path
 directory = os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="cursor2api-"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from gunicorn.glogging import Logger  # noqa: E402
+
 from app import read_config  # noqa: E402
 from cursor2api.logs import settings  # noqa: E402
 
@@ -18,12 +20,20 @@ options = read_config()
 worker_class = "gthread"   # a stream holds a thread for its life
 workers = options.web_concurrency
 threads = options.threads
+worker_connections = 2 * threads  # what is over threads may be idle: a client keeps its connections
 bind = f"0.0.0.0:{options.port}"
 timeout = 60               # of a worker's heartbeat; gthread never ends a stream by it
 graceful_timeout = int(options.grace_s) + 8  # after that the master kills its workers
 control_socket_disable = True  # one per user, so a second instance would fight over it
 keepalive = 75             # longer than the 60 s that load balancers keep idle connections
 logconfig_dict = settings(options.log_format, options.debug)
+
+
+class logger_class(Logger):
+    """Our own line tells of each request; gunicorn would gather its facts only to log none."""
+
+    def access(self, resp, req, environ, request_time):
+        pass
 
 
 def post_worker_init(worker):

@@ -2,7 +2,10 @@
 
 import json
 import logging
+import re
 import time
+
+PLAIN = re.compile(r'[!#-<>-~]+')  # what needs no quotes: neither spaces, " nor =
 
 
 class Formatter(logging.Formatter):
@@ -25,7 +28,7 @@ def _logfmt(line: dict) -> str:
     pairs = []
     for name, value in line.items():
         text = str(value)
-        if not text or any(not "!" <= character <= "~" or character in '="' for character in text):
+        if not PLAIN.fullmatch(text):
             text = json.dumps(text)
         pairs.append(f"{name}={text}")
     return " ".join(pairs)

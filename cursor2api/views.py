@@ -118,8 +118,11 @@ def chat_completions(request: Call, service: Service) -> Response:
         if not chat.stream:
             texts = watch.over(completion(pairs, head, tally, count=chat.n))
             return _body_response(texts, tally, headers, config.body_heartbeat_s, stack)
-        with ThreadPoolExecutor(chat.n) as pool:
-            list(pool.map(lambda stream: stream.wait(config.first_byte_s), streams))
+        if chat.n == 1:
+            streams[0].wait(config.first_byte_s)
+        else:
+            with ThreadPoolExecutor(chat.n) as pool:
+                list(pool.map(lambda stream: stream.wait(config.first_byte_s), streams))
         tally.opened = tally.clock()
         texts = watch.over(chunks(pairs, head, tally, count=chat.n, include_usage=chat.include_usage))
         heartbeat = {"chunk": sse.data(head.heartbeat(chat.include_usage)), "comment": sse.COMMENT,
