@@ -1,10 +1,13 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run test test-clients test-sdk lint bench
+.PHONY: run doctor test test-clients test-sdk lint bench
 
 run: .venv/run
 	@$(BIN)/python app.py
+
+doctor: .venv/run
+	@$(BIN)/python -m cursor2api.doctor $(ARGS)
 
 test: .venv/test
 	@$(BIN)/python -m pytest -n 4 --dist worksteal

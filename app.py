@@ -27,30 +27,42 @@ from cursor2api.wsgi import App
 HERE = Path(__file__).resolve().parent
 
 
-def read_config(**more: str) -> Config:
-    """Settings from the environment, which goes before .env. Ends the process if one is wrong."""
+def environment(**more: str) -> dict[str, str]:
+    """All variables: .env beside this file, before it the environment, before that `more`."""
     values = {**dotenv_values(HERE / ".env"), **os.environ, **more}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def read_config(**more: str) -> Config:
+    """The settings. Ends the process if one is wrong."""
     try:
-        return Config.read({name: value for name, value in values.items() if value is not None})
+        return Config.read(environment(**more))
     except ConfigError as error:
         sys.exit(f"cursor2api: {error}")
 
 
-def create_app(config: Config) -> App:
-    """The service as a WSGI callable. Ends the process if a file that a setting names is wrong."""
+def make_upstream(config: Config):
+    """The adapter in use; None when nothing is configured."""
     limits = Limits(config.connect_timeout, config.create_timeout, config.timeout, config.retry_s)
-    upstream = None
     if config.upstream_in_use == "uistream":
-        upstream = UiStream(config.uistream_url, dict(config.uistream_headers), limits, pool=config.threads)
-    elif config.upstream_in_use:
-        upstream = Cloud(config.cursor_base_url, config.cursor_api_key, limits, pool=config.threads,
-                         name=config.upstream_in_use)
+        return UiStream(config.uistream_url, dict(config.uistream_headers), limits, pool=config.threads)
+    if config.upstream_in_use:
+        return Cloud(config.cursor_base_url, config.cursor_api_key, limits, pool=config.threads,
+                     name=config.upstream_in_use)
+    return None
+
+
+def create_app(config: Config, upstream=None) -> App:
+    """The service as a WSGI callable, before `upstream` or the configured one. Raises ConfigError."""
+    upstream = upstream or make_upstream(config)
     models = Models(upstream.models, config.models, config.model_aliases) if upstream else None
-    try:
-        digests = read_digests(Path(config.api_key_file).read_text("utf-8")) if config.api_key_file else ()
-        keys = Keys(config.api_key, digests, config.key_limits, config.key_passthrough, time.monotonic)
-    except (ConfigError, OSError, UnicodeDecodeError) as error:
-        sys.exit(f"cursor2api: {error}")
+    digests = ()
+    if config.api_key_file:
+        try:
+            digests = read_digests(Path(config.api_key_file).read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"API_KEY_FILE: expected a file to read, got {error}") from None
+    keys = Keys(config.api_key, digests, config.key_limits, config.key_passthrough, time.monotonic)
     streams = config.max_streams or config.threads - 4
     return App(Service(
         config, upstream, models, keys, Slots(streams, config.threads - streams - 2, time.monotonic),
@@ -99,7 +111,10 @@ def main() -> int:
 def __getattr__(name: str):
     """`app`, for gunicorn: made when it is asked for, as gunicorn's settings import this module too."""
     if name == "app":
-        return create_app(read_config())
+        try:
+            return create_app(read_config())
+        except ConfigError as error:
+            sys.exit(f"cursor2api: {error}")
     raise AttributeError(name)
 
 

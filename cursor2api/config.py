@@ -263,3 +263,11 @@ class Config:
         if self.cursor_api_key or self.key_passthrough:
             return "cloud"
         return "uistream" if self.uistream_url else None
+
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        """All upstreams that the settings suffice for."""
+        if self.upstream == "simulator":
+            return ("simulator",)
+        return (("cloud",) if self.cursor_api_key else ()) + (
+            ("uistream",) if self.uistream_url and self.models else ())

@@ -17,13 +17,16 @@ ROOMS = {name: room for room, names in enumerate([
     ["upstream", "upstream.cloud", "upstream.uistream", "reply", "service"],
     ["views"],
     ["wsgi"]]) for name in names}
-ASIDE = {"brain": set(), "simulator": {"brain"}}
+ASIDE = {
+    "brain": set(), "simulator": {"brain"}, "recorder": {"events", "prompt"},
+    "doctor": {"config", "errors", "recorder"}}
 PURE = {name for name, room in ROOMS.items() if room <= ROOMS["encode"]} - {"logs"}
 WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 FOREIGN = {
     "toolcalls": {"jsonschema", "referencing"},
     "upstream.http": {"certifi"}, "metrics": {"prometheus_client"},
-    "views": {"werkzeug"}, "wsgi": {"werkzeug"}, "simulator": {"werkzeug"}}
+    "views": {"werkzeug"}, "wsgi": {"werkzeug"}, "simulator": {"werkzeug"},
+    "doctor": {"app", "werkzeug"}}
 
 
 def module(path):

@@ -72,20 +72,16 @@ def server(pieces):
         thread.join()
 
 
-@pytest.mark.parametrize("path", [path for path in REPLIES if path.stem.startswith("ui_")],
-                         ids=lambda path: path.stem)
-def test_a_ui_message_stream_at_every_cut(path):
+def check_ui(path, every=cuts):
     expected = json.loads(path.with_suffix(".json").read_text("utf-8"))
-    for pieces in cuts(path.read_bytes()):
+    for pieces in every(path.read_bytes()):
         with server(pieces) as url:
             upstream = UiStream(url, {}, LIMITS)
             assert read(upstream.open(PLAN)) == expected, pieces
             upstream.close()
 
 
-@pytest.mark.parametrize("path", [path for path in REPLIES if path.stem.startswith("cloud_")],
-                         ids=lambda path: path.stem)
-def test_a_run_of_cursor_whole_and_cut(path):
+def check_cloud(path):
     expected = json.loads(path.with_suffix(".json").read_text("utf-8"))
     raw = base64.b64encode(path.read_bytes()).decode()
     with serve() as simulator:
@@ -95,6 +91,18 @@ def test_a_run_of_cursor_whole_and_cut(path):
             assert read(upstream.open(PLAN)) == expected, cut
         upstream.close()
         assert all(agent["deleted"] for agent in simulator.state["agents"])
+
+
+@pytest.mark.parametrize("path", [path for path in REPLIES if path.stem.startswith("ui_")],
+                         ids=lambda path: path.stem)
+def test_a_ui_message_stream_at_every_cut(path):
+    check_ui(path)
+
+
+@pytest.mark.parametrize("path", [path for path in REPLIES if path.stem.startswith("cloud_")],
+                         ids=lambda path: path.stem)
+def test_a_run_of_cursor_whole_and_cut(path):
+    check_cloud(path)
 
 
 def events_of(rows):

@@ -4,6 +4,7 @@ An adapter has `name` and
   models(key)        Cursor's model objects, or None where there is no list
   open(plan, key)    a Stream
   sweep(age)         deletes what a crash left, older than `age` seconds
+  left()             ids of what this service has upstream, at work or left by a crash
   close()            returns when nothing is left running
 where `key` is the caller's own, or "" for the gateway's. A Stream has
   wait(seconds)      until the upstream has said yes; raises its refusal; returns after the time anyway

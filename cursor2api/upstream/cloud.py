@@ -63,17 +63,25 @@ class Cloud:
 
         A crash left them: whoever ends in good order leaves none. Younger ones may be at work elsewhere.
         """
-        found, cursor = [], ""
-        while cursor is not None:
-            page = self._get(f"/v1/agents?limit=100&includeArchived=true{cursor and '&cursor='}{cursor}")
-            found += [agent for agent in page.get("items") or [] if agent.get("name") == AGENT_NAME]
-            cursor = quote(page["nextCursor"]) if page.get("nextCursor") else None
+        found = self._mine()
         old = [agent for agent in found if _age(agent) > age and not self._runs(agent)]
         if found:
             log.info("agents left by an earlier process, or at work for another", extra={"facts": {
                 "found": len(found), "deleting": len(old), "older_than_s": round(age)}})
         for agent in old:
             self.tidy("DELETE", f"/v1/agents/{quote(agent['id'])}")
+
+    def left(self) -> set[str]:
+        """Ids of all agents of this service at Cursor, those at work too."""
+        return {agent["id"] for agent in self._mine()}
+
+    def _mine(self) -> list[dict]:
+        found, cursor = [], ""
+        while cursor is not None:
+            page = self._get(f"/v1/agents?limit=100&includeArchived=true{cursor and '&cursor='}{cursor}")
+            found += [agent for agent in page.get("items") or [] if agent.get("name") == AGENT_NAME]
+            cursor = quote(page["nextCursor"]) if page.get("nextCursor") else None
+        return found
 
     def _runs(self, agent: dict) -> bool:
         if agent.get("status") != "ACTIVE" or not agent.get("latestRunId"):

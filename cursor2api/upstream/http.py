@@ -47,6 +47,7 @@ class Http:
         self.limits = limits
         self._url = url = urlsplit(base_url)
         self._pool = pool
+        self.tap: Callable[[bytes], None] | None = None  # is told what event streams say, as it comes
         self._idle: list[socket.socket] = []
         self._tls = None
         if url.scheme == "https":
@@ -267,6 +268,8 @@ class Response:
                 data = data[:self._left]
                 self._left -= len(data)
             if data:
+                if self._http.tap and "event-stream" in self.headers.get("content-type", ""):
+                    self._http.tap(data)
                 return data
         return b""
 

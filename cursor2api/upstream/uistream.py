@@ -33,6 +33,10 @@ class UiStream:
     def sweep(self, age: float) -> None:
         """Nothing of a reply outlives its connection."""
 
+    def left(self) -> set[str]:
+        """There is nothing that could be left."""
+        return set()
+
     def open(self, plan: Plan, key: str = "") -> "Stream":
         return Stream(self.http, plan)
 

@@ -1,0 +1,162 @@
+"""The doctor, run as an operator runs it: what it finds, what it advises, what it records."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+from conftest import ROOT
+from test_replies import check_cloud, check_ui
+
+from cursor2api.simulator import serve
+
+KEY = "key-of-the-gateway"
+
+
+def doctor(*arguments, **environ):
+    """(exit status, findings by check, all that was printed)"""
+    ended = subprocess.run(
+        [sys.executable, "-m", "cursor2api.doctor", "--json", *arguments], cwd=ROOT, timeout=120,
+        env={"PATH": os.environ["PATH"], "RETRY_S": "0.01", **environ}, capture_output=True, text=True,
+        stdin=subprocess.DEVNULL)
+    findings = [json.loads(line) for line in ended.stdout.splitlines()]
+    return ended.returncode, {finding["check"]: finding for finding in findings}, ended.stdout + ended.stderr
+
+
+def examine(script, *arguments, **environ):
+    with serve(script=script) as simulator:
+        return doctor("--yes", *arguments, **{"UPSTREAM": "simulator", "CURSOR_API_KEY": KEY, "API_KEY": "mine",
+                                              "CURSOR_BASE_URL": simulator.url, **environ})
+
+
+def ui(simulator):
+    return {"UPSTREAM": "uistream", "UISTREAM_URL": simulator.url + "/ui/chat", "MODELS": "gemini-3-flash"}
+
+
+def test_against_the_simulator_every_line_passes_and_no_key_shows():
+    status, findings, printed = examine(None)
+    assert status == 0 and {finding["status"] for finding in findings.values()} == {"PASS"}
+    assert list(findings) == [
+        "settings", "key and models", "chats", "a chat, by an agent without a repository", "a streamed chat",
+        "a tool call", "a cancel", "nothing is left behind"]
+    assert KEY not in printed and "mine" not in printed
+
+
+def test_a_ui_message_stream_is_examined_too():
+    with serve() as simulator:
+        status, findings, printed = doctor("--yes", **ui(simulator), API_KEY="mine",
+                                           UISTREAM_HEADERS='{"Authorization": "Bearer the-secret"}')
+    assert status == 0 and findings["a tool call"]["upstream"] == "uistream"
+    assert {finding["status"] for finding in findings.values()} == {"PASS"} and "secret" not in printed
+
+
+def refused(operation, **refusal):
+    return {"refuse": {operation: {"times": 0, **refusal}}}
+
+
+def said(when, **reply):
+    return {"replies": [{"when": when, "times": 0, **reply}]}
+
+
+FAILS = [
+    ("a setting", None, {"PORT": "x"}, "settings", "PORT: expected", "correct it"),
+    ("a key file", None, {"API_KEY_FILE": "/nothing"}, "settings", "API_KEY_FILE: expected", "correct it"),
+    ("no upstream", None, {"UPSTREAM": "auto", "CURSOR_API_KEY": ""}, "upstream", "none is", "CURSOR_API_KEY"),
+    ("a wrong key", None, {"CURSOR_API_KEY": "bad-key"}, "key and models", "refused the gateway's own key",
+     "check CURSOR_API_KEY"),
+    ("nobody there", None, {"CURSOR_BASE_URL": "http://127.0.0.1:9"}, "key and models", "could not be reached",
+     "check the network"),
+    ("no models", refused("models", status=500), {}, "key and models", "Cursor failed (500)", "CURSOR_API_KEY"),
+    ("a repository is demanded", refused("create", status=400, code="repository_required"), {},
+     "a chat, by an agent without a repository", "repository_required", "allow agents without a repository"),
+    ("no plan", refused("create", status=403, code="plan_required"), {},
+     "a chat, by an agent without a repository", "plan_required", "plan has no cloud agents"),
+    ("a failed chat", said("one word", status="ERROR", text="x"), {},
+     "a chat, by an agent without a repository", "run_failed", "README.md"),
+    ("a failed stream", said("1 to 20", status="ERROR", text="one"), {}, "a streamed chat", "run_failed",
+     "README.md"),
+    ("no tool call", {"replies": [{"when": when, "text": "It is sunny.", "times": 0}
+                                  for when in ("get_weather", "called no tool")]}, {}, "a tool call",
+     "no_tool_call", "README.md"),
+    ("no cancel", said("1 to 2000", create={"status": 400, "times": 0}), {}, "a cancel", "Cursor refused",
+     "README.md"),
+    ("an agent stays", refused("delete", status=500), {}, "nothing is left behind", "4 agents are left",
+     "https://cursor.com/agents"),
+]
+
+
+@pytest.mark.parametrize("name, script, environ, check, detail, advice", FAILS, ids=[row[0] for row in FAILS])
+def test_a_failure_is_found_and_what_to_do_is_said(name, script, environ, check, detail, advice):
+    status, findings, printed = examine(script, "--wait", "3", **environ)
+    assert status == 1
+    assert [finding["check"] for finding in findings.values() if finding["status"] == "FAIL"] == [check]
+    assert detail in findings[check]["detail"] and advice in findings[check]["advice"]
+    assert KEY not in printed and "Traceback" not in printed
+
+
+WARNS = [
+    ("the default key", None, {"API_KEY": ""}, "keys", "set API_KEY"),
+    ("content in the log", None, {"DEBUG_CONTENT": "true"}, "privacy", "unset it"),
+]
+
+
+@pytest.mark.parametrize("name, script, environ, check, advice", WARNS, ids=[row[0] for row in WARNS])
+def test_a_risk_is_a_warning(name, script, environ, check, advice):
+    status, findings, _ = examine(script, **environ)
+    assert status == 0
+    assert findings[check]["status"] == "WARN" and advice in findings[check]["advice"]
+
+
+def test_without_leave_nothing_that_costs_is_done():
+    with serve() as simulator:
+        status, findings, _ = doctor(UPSTREAM="simulator", CURSOR_API_KEY=KEY, CURSOR_BASE_URL=simulator.url)
+        assert not simulator.state["agents"]
+    assert status == 0 and findings["chats"]["status"] == "WARN" and "--yes" in findings["chats"]["advice"]
+    assert list(findings)[-1] == "chats"
+
+
+def test_agents_of_an_earlier_time_are_a_warning():
+    with serve() as simulator:
+        requests.post(simulator.url + "/v1/agents", timeout=10, headers={"Authorization": f"Bearer {KEY}"},
+                      json={"name": "cursor2api/reply", "prompt": {"text": "x"}})
+        status, findings, _ = doctor("--yes", UPSTREAM="simulator", CURSOR_API_KEY=KEY,
+                                     CURSOR_BASE_URL=simulator.url)
+    assert status == 0 and findings["nothing is left behind"]["status"] == "WARN"
+
+
+def test_for_people_it_is_a_line_a_check():
+    with serve() as simulator:
+        ended = subprocess.run(
+            ["make", "-s", "doctor", "ARGS=--yes"], cwd=ROOT, timeout=120, capture_output=True, text=True,
+            env={"PATH": os.environ["PATH"], "UPSTREAM": "simulator", "CURSOR_API_KEY": KEY,
+                 "CURSOR_BASE_URL": simulator.url})
+    assert ended.returncode == 0 and "PASS  simulator: a tool call: get_weather" in ended.stdout
+
+
+@pytest.mark.parametrize("content", [False, True], ids=["scrubbed", "content"])
+@pytest.mark.parametrize("form", ["cloud", "ui"])
+def test_what_it_records_is_a_reply_file(tmp_path, form, content):
+    script = {"replies": [{"when": "one word", "text": "Héllo " + KEY, "usage": {
+        "inputTokens": 7, "outputTokens": 2}}]}
+    arguments = ["--record", str(tmp_path), *(["--content"] if content else [])]
+    with serve(script=script) as simulator:
+        environ = ui(simulator) if form == "ui" else {
+            "UPSTREAM": "simulator", "CURSOR_BASE_URL": simulator.url, "CURSOR_API_KEY": KEY}
+        status, _, _ = doctor("--yes", *arguments, **environ)
+    assert status == 0
+    paths = sorted(tmp_path.glob("*.txt"))
+    assert [path.name for path in paths] == [f"{form}_{name}.txt" for name in ("chat", "stream", "tool")]
+    for path in paths:
+        if form == "cloud":
+            check_cloud(path)
+        else:
+            check_ui(path, lambda body: [[body], [body[at:at + 7] for at in range(0, len(body), 7)]])
+    rows = json.loads((tmp_path / f"{form}_chat.json").read_text("utf-8"))
+    hidden = "KEY" if form == "cloud" else KEY
+    assert rows[0] == ["Text", "Héllo " + hidden if content else re.sub(r"\w", "x", "Héllo " + hidden)]
+    said = "".join(Path(path).read_text("utf-8") for path in tmp_path.iterdir())
+    assert (form == "ui" or KEY not in said) and ("Paris" in said) == content
