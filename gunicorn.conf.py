@@ -20,7 +20,9 @@ options = read_config()
 worker_class = "gthread"   # a stream holds a thread for its life
 workers = options.web_concurrency
 threads = options.threads
-worker_connections = 2 * threads  # what is over threads may be idle: a client keeps its connections
+# What is over threads may be idle, as clients and routers keep connections; when all are taken not even
+# a health check is let in.
+worker_connections = max(1000, 2 * threads)
 bind = f"0.0.0.0:{options.port}"
 timeout = 60               # of a worker's heartbeat; gthread never ends a stream by it
 graceful_timeout = int(options.grace_s) + 8  # after that the master kills its workers

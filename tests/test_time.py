@@ -37,7 +37,7 @@ def test_a_slow_body_starts_with_newlines_and_is_json(slow):
 
 
 def test_a_failure_after_a_body_has_begun_is_an_error_object_under_200(slow):
-    play(slow, first=1, status="ERROR")
+    play(slow, first=3, status="ERROR")
     response = slow.say()
     assert response.status_code == 200 and response.content.startswith(b"\n")
     assert response.json()["error"]["code"] == "run_failed" and "choices" not in response.json()
