@@ -13,7 +13,9 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from cursor2api.config import Config, ConfigError
+from cursor2api.agents import Agents
+from cursor2api.config import Config, ConfigError, digest
+from cursor2api.conversations import Conversations
 from cursor2api.keys import Keys, read_digests
 from cursor2api.metrics import Metrics
 from cursor2api.models import Models
@@ -52,6 +54,21 @@ def make_upstream(config: Config):
     return None
 
 
+def make_store(config: Config):
+    """Where agents are kept for their conversations to go on; None if they shall or can not be."""
+    if not config.keep_agents or config.upstream_in_use not in ("cloud", "simulator"):
+        return None
+    if not config.redis_url:
+        return Conversations(config.keep_agents, config.keep_agent_s)
+    try:
+        from cursor2api.redisstore import SharedConversations
+    except ImportError:
+        raise ConfigError("REDIS_URL: expected redis-py to be installed: pip install -r "
+                          "requirements-redis.txt") from None
+    scope = digest(f"{config.cursor_base_url} {config.cursor_api_key}")[:16]
+    return SharedConversations(config.redis_url, scope, config.keep_agents, config.keep_agent_s)
+
+
 def create_app(config: Config, upstream=None) -> App:
     """The service as a WSGI callable, before `upstream` or the configured one. Raises ConfigError."""
     upstream = upstream or make_upstream(config)
@@ -63,9 +80,10 @@ def create_app(config: Config, upstream=None) -> App:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"API_KEY_FILE: expected a file to read, got {error}") from None
     keys = Keys(config.api_key, digests, config.key_limits, config.key_passthrough, time.monotonic)
+    agents = Agents(config, upstream, models, make_store(config)) if upstream else None
     streams = config.max_streams or config.threads - 4
     return App(Service(
-        config, upstream, models, keys, Slots(streams, config.threads - streams - 2, time.monotonic),
+        config, upstream, agents, models, keys, Slots(streams, config.threads - streams - 2, time.monotonic),
         Metrics(os.environ.get("PROMETHEUS_MULTIPROC_DIR"), streams),
         (HERE / "static" / "index.html").read_text("utf-8")))
 

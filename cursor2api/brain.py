@@ -81,12 +81,16 @@ def answer(prompt: str, images: int = 0, thinking: bool = False,
            earlier: Sequence[str] = ()) -> tuple[str, str]:
     """(thinking, text) for a prompt; `earlier` are the prompts that the agent had before.
 
-    After prompts with blocks a bare one is a complaint: the last message is answered once more.
+    After prompts with blocks a bare one is a complaint: the last message is answered once more. What
+    tools and schema were shown before is known, unless the rules forbid calls.
     """
     readings = [read(text) for text in (*earlier, prompt)]
     turns = [reading for reading in readings if not reading.bare] or readings
     reading = next((turn for turn in reversed(turns) if turn.rules), turns[-1])
     reading.blocks = [block for turn in turns for block in turn.blocks]
+    reading.schema = next((turn.schema for turn in reversed(turns) if turn.schema), None)
+    if not re.search(r"(?i)\bdo not call\b", reading.rules):
+        reading.tools = next((turn.tools for turn in reversed(turns) if turn.tools), {})
     message = reading.blocks[reading.last("user")][2] if reading.last("user") >= 0 else ""
     speak = in_json if wants_json(reading, message) else words
     text = calls(reading, message) or speak(reading, message, images)

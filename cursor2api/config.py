@@ -122,6 +122,12 @@ def _base_url(value: str) -> str:
     return _url(value).rstrip("/")
 
 
+def _redis_url(value: str) -> str:
+    if not re.fullmatch(r"(rediss?|unix)://\S+", value):
+        raise ValueError("a redis://, rediss:// or unix:// URL")
+    return value
+
+
 def _headers(value: str) -> tuple[tuple[str, str], ...]:
     try:
         headers = json.loads(value or "{}")
@@ -218,8 +224,20 @@ class Config:
         20.0, _number(float, 0, DAY), "a reply that is not streamed starts after this, with status 200, "
         "and sends a newline this often until its JSON comes; 0 is off")
     sweep_s: float = _option(
-        3600.0, _number(float, 0, 365 * DAY), "a start deletes agents of this service at Cursor that are "
-        "older than this and do not run; 0 is off")
+        3600.0, _number(float, 0, 365 * DAY), "a start deletes agents of this service at Cursor that do "
+        "not run and have not for this long; 0 is off")
+    keep_agents: int = _option(
+        32, _number(int, 0, 10_000), "agents that wait at Cursor for their conversation to go on, which then "
+        "takes seconds, not a minute; 0 deletes each after its reply")
+    keep_agent_s: float = _option(
+        900.0, _number(float, 0.1, DAY), "how long an agent waits before it is deleted")
+    warm_agents: int = _option(
+        0, _number(int, 0, 100), "booted agents that each worker holds ready for first turns, of the model "
+        "in most use; each costs a short run when it is made, and is made anew when used or after "
+        "KEEP_AGENT_S")
+    redis_url: str = _option(
+        "", _redis_url, "a Redis in which workers and machines keep agents together; without it each "
+        "worker keeps its own", repr=False)
     log_format: str = _option("logfmt", _one_of("logfmt", "json"), "logfmt or json; one line a request")
     debug_content: bool = _option(
         False, _flag, "log prompts and replies in full, with DEBUG or without; for a private machine only")
@@ -237,7 +255,7 @@ class Config:
             try:
                 values[option.name] = option.metadata["parse"](value)
             except ValueError as wrong:
-                shown = "a value that is not shown" if "KEY" in name or "HEADERS" in name else repr(value)
+                shown = "a value that is not shown" if re.search("KEY|HEADERS|REDIS", name) else repr(value)
                 raise ConfigError(f"{name}: expected {wrong}, got {shown}") from None
         return cls(**values)._checked()
 
@@ -246,6 +264,12 @@ class Config:
             raise ConfigError(f"CURSOR_API_KEY: expected a key with UPSTREAM={self.upstream}, got none")
         if self.key_passthrough and self.upstream_in_use == "uistream":
             raise ConfigError("KEY_PASSTHROUGH: expected an upstream that takes Cursor's keys, got uistream")
+        if self.sweep_s and (self.keep_agents or self.warm_agents) and self.sweep_s <= self.keep_agent_s:
+            raise ConfigError(f"SWEEP_S: expected more than KEEP_AGENT_S = {self.keep_agent_s:g}, or 0, got "
+                              f"{self.sweep_s:g}")
+        if self.warm_agents and not (self.cursor_api_key and self.upstream_in_use in ("cloud", "simulator")):
+            raise ConfigError(f"WARM_AGENTS: expected 0 without a CURSOR_API_KEY or with another upstream, got "
+                              f"{self.warm_agents}")
         if self.max_streams > self.threads - 2:
             raise ConfigError(f"MAX_STREAMS: expected at most THREADS - 2 = {self.threads - 2}, got "
                               f"{self.max_streams}")

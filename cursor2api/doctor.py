@@ -124,7 +124,7 @@ def _upstream(config: Config, name: str, agreed, wait: float, record: Path | Non
               ) -> Iterator[Finding]:
     key = f"doctor-{secrets.token_hex(12)}"
     config = replace(config, upstream=name, api_key=(("doctor", key),), api_key_file="", key_limits=(),
-                     kilo_tool_strict=False, heartbeat_s=2.0, sweep_s=0.0)
+                     kilo_tool_strict=False, heartbeat_s=2.0, sweep_s=0.0, keep_agents=0, warm_agents=0)
     recorder = Recorder(app.make_upstream(config), config.cursor_api_key)
     application = app.create_app(config, recorder)
     service = application.service

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .chat import Chat
-from .events import Event, Finish, Note, Text, ToolCall, Unfit, Waiting
+from .chat import Call, Chat
+from .errors import ApiError
+from .events import Event, Finish, Note, Reasoning, Text, ToolCall, Unfit, Waiting
 from .jsonreply import only_json
 from .models import MAX_TOKENS
 from .prompt import Plan, repair, shown_tools
@@ -17,6 +18,7 @@ from .transforms import (count_usage, hide_thinking, limit_tokens, require_call,
                          split_thinking, stop_at)
 
 TICK = 1.0
+LAST_S = 2.0  # for an upstream's Finish to come after the only call that was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,39 +35,88 @@ class Terms:
 
 
 def reply(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[], str],
-          note: Callable[[Note], None]) -> Iterator[Event]:
+          note: Callable[[Note], None],
+          keep: Callable[[str, list[Call]], None] | None = None) -> Iterator[Event]:
     """The events that leave for one choice; what the log must say of its tool calls goes to `note`.
 
-    Raises ApiError, also for a reply that stays unfit.
+    A reply of which the caller got all that the agent said goes to `keep` before its Finish leaves: the
+    next chat may come at once. Raises ApiError, also for a reply that stays unfit.
     """
-    events = count_usage(_repaired(stream, chat, plan, terms, new_id, note), plan.prompt_tokens)
+    said: list[str] = []
+    events = _repaired(stream, chat, plan, terms, new_id, note, said)
+    if keep:
+        events = _remembered(events, lambda called: _whole(stream, chat, plan, said, called), keep)
+    events = count_usage(events, plan.prompt_tokens)
     return events if terms.expose_thinking else hide_thinking(events)
 
 
 def _repaired(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[], str],
-              note: Callable[[Note], None]) -> Iterator[Event]:
-    for last in (False, True):
-        said: list[str] = []
+              note: Callable[[Note], None], said: list[str]) -> Iterator[Event]:
+    """`said` holds what the upstream has said in its last run.
+
+    An agent that was told of its fault may be kept: the complaint stood outside the conversation's tags,
+    and the whole message was written again.
+    """
+    last = False
+    while True:
+        said.clear()
         kept: list[Event] = []
-        left = False
-        for event in _transformed(_recorded(stream, said), chat, plan, terms, new_id):
-            kind = type(event)
-            if kind is Unfit:
-                if not last and not left:
-                    break
-                if event.error:
-                    raise event.error
-            elif kind is Note:
-                note(event)
-            elif terms.hold and kind is not Waiting:
-                kept.append(event)
+        left = thought = False
+        try:
+            for event in _transformed(_recorded(stream, said), chat, plan, terms, new_id):
+                kind = type(event)
+                if kind is Unfit:
+                    if not last and not left:
+                        break
+                    if event.error:
+                        raise event.error
+                elif kind is Note:
+                    note(event)
+                elif terms.hold and kind is not Waiting:
+                    kept.append(event)
+                else:
+                    left = left or kind is Text or kind is ToolCall
+                    thought = thought or kind is Reasoning
+                    yield event
             else:
-                left = left or kind is Text or kind is ToolCall
-                yield event
-        else:
-            yield from kept
-            return
+                yield from kept
+                return
+        except ApiError as error:
+            if left or thought and terms.expose_thinking or not stream.renew(error):
+                raise
+            last = False
+            continue
         stream.follow_up(repair(plan, event.complaint), "".join(said))
+        last = True
+
+
+def _remembered(events: Iterable[Event], whole: Callable[[bool], bool],
+                keep: Callable[[str, list[Call]], None]) -> Iterator[Event]:
+    text: list[str] = []
+    calls: dict[int, tuple[str, str, list[str]]] = {}
+    for event in events:
+        kind = type(event)
+        if kind is Text:
+            text.append(event.text)
+        elif kind is ToolCall:
+            if event.id is not None:
+                calls[event.index] = event.id, event.name, []
+            calls[event.index][2].append(event.arguments)
+        elif kind is Finish and event.reason in ("stop", "tool_calls") and whole(bool(calls)):
+            keep("".join(text), [Call(id, name, "".join(parts)) for id, name, parts in calls.values()])
+        yield event
+
+
+def _whole(stream, chat: Chat, plan: Plan, said: list[str], called: bool) -> bool:
+    """Whether the agent has said no more than the caller got.
+
+    A reply that must hold one call ends with it, whatever the upstream still says: it may be nothing.
+    """
+    if not called or chat.parallel_tool_calls and not chat.functions:
+        return stream.ended(0)
+    text = "".join(said)
+    return (text.count(plan.open_mark) == 1 and not text.partition(plan.close_mark)[2].strip()
+            and stream.ended(LAST_S))
 
 
 def _transformed(events: Iterable[Event], chat: Chat, plan: Plan, terms: Terms,

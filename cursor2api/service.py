@@ -4,6 +4,7 @@ import logging
 import threading
 from dataclasses import dataclass, field
 
+from .agents import Agents
 from .config import Config
 from .errors import ApiError
 from .keys import Keys
@@ -18,10 +19,11 @@ LAST_WORDS_S = 5.0  # for error frames to leave and slots to become free
 
 @dataclass
 class Service:
-    """`upstream` and `models` are None while no upstream is configured."""
+    """`upstream`, `agents` and `models` are None while no upstream is configured."""
 
     config: Config
     upstream: object | None
+    agents: Agents | None
     models: Models | None
     keys: Keys
     slots: Slots
@@ -36,6 +38,7 @@ class Service:
             log.warning("DEBUG_CONTENT is on: prompts and replies are logged in full")
         if self.upstream and self.config.cursor_api_key:
             self.models.trouble()
+            self.agents.start()
             if self.config.sweep_s:
                 threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
 
@@ -77,6 +80,7 @@ class Service:
         self.slots.shut()
         self.slots.empty(LAST_WORDS_S)
         if self.upstream:
+            self.agents.close()
             self.upstream.close()
 
     def check(self, seconds: float) -> None:

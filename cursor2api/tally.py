@@ -16,6 +16,7 @@ class Tally:
     id: str = ""
     key: str = ""
     model: str = ""
+    agent: str = ""                    # new, reused or warm, when the headers left
     route: str = ""
     started: float = 0.0
     queued: float | None = None        # seconds spent waiting for a slot

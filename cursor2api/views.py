@@ -8,7 +8,7 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
@@ -19,14 +19,14 @@ from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from . import sse
-from .chat import parse
+from .agents import Turn
+from .chat import Chat, parse
 from .encode import Head, chunks, completion
 from .errors import ApiError, InternalError
 from .events import Event, Note
 from .keys import Caller
 from .metrics import CONTENT_TYPE
-from .models import MAX_TOKENS, THINKING
-from .prompt import plan
+from .models import MAX_TOKENS, THINKING, Choice
 from .reply import Terms, reply, side_by_side
 from .service import Service, not_configured
 from .tally import Tally
@@ -82,54 +82,49 @@ def chat_completions(request: Call, service: Service) -> Response:
     config, caller, tally = service.config, request.caller, request.tally
     service.keys.count(caller)
     chat = parse(_body(request), max_n=config.max_n, strict_params=config.strict_params)
-    upstream = _upstream(request, service)
+    _upstream(request, service)
     with ExitStack() as stack:
         stack.enter_context(service.keys.streams(caller, chat.n))
         tally.queued = stack.enter_context(_slots(service, chat.n))
         choice = service.models.choose(chat.model, chat.reasoning_effort, caller.upstream_key)
         tally.model = choice.model.id
         service.keys.allow(caller, choice.model.id)
-        made = plan(chat, choice.model.id, choice.params, secrets.token_hex(4),
-                    inject=config.system_prompt_inject, max_length=config.max_input_length,
-                    think=choice.think, require_call=config.kilo_tool_strict)
         head = Head(f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), choice.model.id,
                     chat.functions)
-        ignored = chat.ignored + (("reasoning_effort",) if (
-            chat.reasoning_effort and not choice.effort_used) else ())
-        headers = {"x-cursor2api-ignored": ", ".join(ignored)} if ignored else {}
-        if made.left_out:
-            headers["x-cursor2api-left-out"] = f"{made.left_out} messages"
         terms = Terms(hold=not chat.stream, expose_thinking=config.expose_thinking,
                       whole_calls=config.tool_streaming == "whole",
                       insist_on_call=config.kilo_tool_strict)
-        streams = []
-        for _ in range(chat.n):
-            streams.append(upstream.open(made, caller.upstream_key))
-            stack.callback(streams[-1].close)
+        turn = service.agents.open(chat, choice, caller, secrets.token_hex(4))
+        for stream in turn.streams:
+            stack.callback(stream.close)
         note = partial(_log_note, tally.id)
-        replies = [reply(stream, chat, made, terms, new_call_id, note) for stream in streams]
+        replies = [reply(stream, chat, turn.plan, terms, new_call_id, note, turn.keep(index))
+                   for index, stream in enumerate(turn.streams)]
         if config.debug_content:
-            log.info("prompt", extra={"facts": {"id": tally.id, "content": made.prompt}})
+            log.info("prompt", extra={"facts": {"id": tally.id, "content": turn.streams[0].plan.prompt}})
             replies = [_noted(each, tally.id) for each in replies]
-        pairs = side_by_side(replies, lambda index: streams[index].close())
+        pairs = side_by_side(replies, lambda index: turn.streams[index].close())
         stack.callback(pairs.close)
+
+        def headers(usage: str) -> dict[str, str]:
+            return _reply_headers(chat, choice, turn, tally, usage)
 
         watch = Watch(request, service)
         if not chat.stream:
             texts = watch.over(completion(pairs, head, tally, count=chat.n))
             return _body_response(texts, tally, headers, config.body_heartbeat_s, stack)
         if chat.n == 1:
-            streams[0].wait(config.first_byte_s)
+            turn.streams[0].wait(config.first_byte_s)
         else:
             with ThreadPoolExecutor(chat.n) as pool:
-                list(pool.map(lambda stream: stream.wait(config.first_byte_s), streams))
+                list(pool.map(lambda stream: stream.wait(config.first_byte_s), turn.streams))
         tally.opened = tally.clock()
         texts = watch.over(chunks(pairs, head, tally, count=chat.n, include_usage=chat.include_usage))
         heartbeat = {"chunk": sse.data(head.heartbeat(chat.include_usage)), "comment": sse.COMMENT,
                      "off": b""}[config.heartbeat]
         return _until_closed(stack, Response(
             sse.encode(texts, heartbeat, config.heartbeat_s, tally), mimetype="text/event-stream",
-            headers={**headers, "x-cursor2api-usage": "in-stream"}))
+            headers=headers("in-stream")))
 
 
 URLS = Map([
@@ -201,19 +196,30 @@ def _log_note(id: str, note: Note) -> None:
     log.info("tool call", extra={"facts": {"id": id, "tool": note.name, "call": note.id, "why": note.why}})
 
 
-def _body_response(texts: Iterator[str], tally: Tally, headers: dict[str, str], every: float,
-                   stack: ExitStack) -> Response:
+def _reply_headers(chat: Chat, choice: Choice, turn: Turn, tally: Tally, usage: str) -> dict[str, str]:
+    """What is known of a reply when its headers leave."""
+    tally.agent = turn.streams[0].kind
+    headers = {"x-cursor2api-agent": tally.agent, "x-cursor2api-usage": usage}
+    unused = ("reasoning_effort",) if chat.reasoning_effort and not choice.effort_used else ()
+    if ignored := chat.ignored + unused:
+        headers["x-cursor2api-ignored"] = ", ".join(ignored)
+    if left_out := turn.streams[0].plan.left_out:
+        headers["x-cursor2api-left-out"] = f"{left_out} messages"
+    return headers
+
+
+def _body_response(texts: Iterator[str], tally: Tally, headers: Callable[[str], dict[str, str]],
+                   every: float, stack: ExitStack) -> Response:
     """The one text that is not empty; after `every` seconds without it the response starts anyway."""
     deadline = tally.clock() + every
     while not (text := next(texts)) and not (every and tally.clock() >= deadline):
         pass
     if text:
         next(texts, None)
-        return Response(text, mimetype="application/json", headers={
-            **headers, "x-cursor2api-usage": tally.usage["source"]})
+        return Response(text, mimetype="application/json", headers=headers(tally.usage["source"]))
     return _until_closed(stack, Response(
         sse.body(texts, every, tally), mimetype="application/json",
-        headers={**headers, "x-cursor2api-usage": "in-body"}))
+        headers=headers("in-body")))
 
 
 def _until_closed(stack: ExitStack, response: Response) -> Response:

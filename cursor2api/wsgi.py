@@ -104,7 +104,7 @@ def _finish(request: Call, response: Response, service: Service) -> None:
     headers["Access-Control-Allow-Origin"] = "*"
     headers["Access-Control-Expose-Headers"] = (
         "x-request-id, x-should-retry, retry-after, server-timing, x-cursor2api-upstream, "
-        "x-cursor2api-ignored, x-cursor2api-left-out, x-cursor2api-usage")
+        "x-cursor2api-agent, x-cursor2api-ignored, x-cursor2api-left-out, x-cursor2api-usage")
     if request.method == "OPTIONS":
         asked = request.headers.get("Access-Control-Request-Headers", "")
         headers["Access-Control-Allow-Methods"] = "GET, HEAD, POST, OPTIONS"
@@ -126,7 +126,7 @@ def _note(tally: Tally, status: int, service: Service) -> None:
     usage = tally.usage or {}
     log.info("request", extra={"facts": {
         "id": tally.id, "route": tally.route, "key": tally.key, "status": status,
-        "model": tally.model, "queue_ms": _ms(tally.queued),
+        "model": tally.model, "agent": tally.agent, "queue_ms": _ms(tally.queued),
         "first_ms": _ms(tally.first and tally.first - tally.started),
         "duration_ms": _ms(tally.clock() - tally.started),
         **({"deltas": tally.deltas, "heartbeats": tally.heartbeats} if reply else {}),

@@ -76,11 +76,15 @@ def free_port():
 
 @contextmanager
 def gateway(script=None, environ=None, **simulator_options):
-    """The service as a user runs it; `environ` adds to its settings, which no .env can reach."""
+    """The service as a user runs it; `environ` adds to its settings, which no .env can reach.
+
+    No agent is kept unless a test asks for it: what is then at Cursor has been forgotten there.
+    """
     with serve(script=script, **simulator_options) as simulator, TemporaryFile("w+") as log:
         port = free_port()
         settings = {"UPSTREAM": "simulator", "CURSOR_API_KEY": "key-of-the-gateway", "PORT": str(port),
-                    "CURSOR_BASE_URL": simulator.url, "RETRY_S": "0.01", **(environ or {})}
+                    "CURSOR_BASE_URL": simulator.url, "RETRY_S": "0.01", "KEEP_AGENTS": "0",
+                    **(environ or {})}
         process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--bind",
              f"127.0.0.1:{port}", "app:app"], cwd=ROOT,

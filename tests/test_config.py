@@ -16,7 +16,8 @@ DEFAULTS = {
     "heartbeat_s": 10.0, "debug": False, "web_concurrency": 1, "threads": 64, "api_key_file": "",
     "key_limits": (), "key_passthrough": False, "max_streams": 0, "queue_s": 2.0, "grace_s": 20.0,
     "total_timeout": 0.0, "heartbeat": "chunk", "body_heartbeat_s": 20.0, "sweep_s": 3600.0,
-    "log_format": "logfmt", "debug_content": False}
+    "log_format": "logfmt", "debug_content": False, "keep_agents": 32, "keep_agent_s": 900.0,
+    "warm_agents": 0, "redis_url": ""}
 
 
 @pytest.mark.parametrize("environ", [{}, {field.name.upper(): " " for field in fields(Config)}],
@@ -38,6 +39,8 @@ GOOD = [
     ("LOG_FORMAT", "JSON", "log_format", "json"), ("API_KEY_FILE", "/keys", "api_key_file", "/keys"),
     ("KEY_LIMITS", '{"a": {"streams": 2, "models": ["m"]}, "*": {"requests_per_minute": 60}}',
      "key_limits", (("a", KeyLimit(None, 2, ("m",))), ("*", KeyLimit(60)))),
+    ("KEEP_AGENTS", "0", "keep_agents", 0), ("KEEP_AGENT_S", "60", "keep_agent_s", 60.0),
+    ("REDIS_URL", "redis://:pass@h:6379/1", "redis_url", "redis://:pass@h:6379/1"),
     ("MODELS", "a,b", "models", ("a", "b")), ("DEBUG", "yes", "debug", True),
     ("MODEL_ALIASES", "a=b, c=d", "model_aliases", (("a", "b"), ("c", "d"))),
     ("UISTREAM_HEADERS", '{"X": "y"}', "uistream_headers", (("X", "y"),)),
@@ -63,9 +66,10 @@ GOOD = [
 
 
 def test_every_setting_has_a_good_value_here():
-    assert {field for _, _, field, _ in GOOD} | {"uistream_url"} == set(DEFAULTS)
+    assert {field for _, _, field, _ in GOOD} | {"uistream_url", "warm_agents"} == set(DEFAULTS)
     config = Config.read({"UISTREAM_URL": "http://h/chat/", "MODELS": "m"})
     assert config.uistream_url == "http://h/chat/", "it is called as it stands"
+    assert Config.read({"CURSOR_API_KEY": "key", "WARM_AGENTS": "2"}).warm_agents == 2
 
 
 @pytest.mark.parametrize("name, value, field, expected", GOOD, ids=[f"{row[0]}={row[1]}" for row in GOOD])
@@ -89,18 +93,21 @@ BAD = [
         '{"a": {"requests_per_minute": "60"}}', '{"a": {"models": "m"}}', '{"a": {"models": [1]}}')),
     ({"MAX_STREAMS": "63"}, "MAX_STREAMS"), ({"THREADS": "5"}, "THREADS"),
     ({"THREADS": "8", "MAX_STREAMS": "7"}, "MAX_STREAMS"), ({"HEARTBEAT": "ping"}, "HEARTBEAT"),
-    ({"LOG_FORMAT": "xml"}, "LOG_FORMAT"),
+    ({"LOG_FORMAT": "xml"}, "LOG_FORMAT"), ({"REDIS_URL": "secret@h"}, "REDIS_URL"),
+    ({"UISTREAM_URL": "http://x", "MODELS": "m", "WARM_AGENTS": "1"}, "WARM_AGENTS"),
+    ({"KEEP_AGENT_S": "3600"}, "SWEEP_S"),  # else another process would delete what waits
     ({"KEY_PASSTHROUGH": "true", "UPSTREAM": "uistream", "UISTREAM_URL": "http://x", "MODELS": "m"},
      "KEY_PASSTHROUGH"),
     *(({name: value}, name) for name in ("PORT", "MAX_INPUT_LENGTH", "MAX_N", "MAX_BODY_BYTES",
-                                         "THREADS", "WEB_CONCURRENCY", "MAX_STREAMS")
+                                         "THREADS", "WEB_CONCURRENCY", "MAX_STREAMS", "KEEP_AGENTS",
+                                         "WARM_AGENTS")
       for value in ("-1", "1.5", "1e3", "ten", "nan", "0x10", "9" * 5000)),
     *(({name: value}, name) for name in ("TIMEOUT", "CONNECT_TIMEOUT", "CREATE_TIMEOUT", "RETRY_S",
                                          "FIRST_BYTE_S", "HEARTBEAT_S", "TOTAL_TIMEOUT", "GRACE_S",
-                                         "QUEUE_S", "BODY_HEARTBEAT_S")
+                                         "QUEUE_S", "BODY_HEARTBEAT_S", "KEEP_AGENT_S")
       for value in ("-1", "ten", "nan", "inf", "1e400", "1e300", "86401", "1s")),
     *(({name: "0"}, name) for name in ("TIMEOUT", "CONNECT_TIMEOUT", "CREATE_TIMEOUT", "RETRY_S",
-                                       "HEARTBEAT_S", "MAX_N", "MAX_BODY_BYTES")),
+                                       "HEARTBEAT_S", "KEEP_AGENT_S", "MAX_N", "MAX_BODY_BYTES")),
     ({"MAX_N": "129"}, "MAX_N"), ({"TOOL_STREAMING": "half"}, "TOOL_STREAMING"),
     *(({name: "maybe"}, name) for name in ("EXPOSE_THINKING", "STRICT_PARAMS", "KILO_TOOL_STRICT",
                                            "KEY_PASSTHROUGH", "DEBUG_CONTENT")),

@@ -12,9 +12,10 @@ ROOMS = {name: room for room, names in enumerate([
     ["errors", "events", "config", "tally", "logs"],
     ["parameters", "jsonstream"],
     ["sse", "chat", "transforms", "toolcalls"],
-    ["jsonreply", "prompt", "encode"],
-    ["upstream.http", "models", "keys", "slots", "metrics"],
-    ["upstream", "upstream.cloud", "upstream.uistream", "reply", "service"],
+    ["jsonreply", "prompt", "prefix", "encode"],
+    ["upstream.http", "models", "keys", "slots", "metrics", "conversations"],
+    ["upstream", "upstream.cloud", "upstream.uistream", "reply", "redisstore", "agents"],
+    ["service"],
     ["views"],
     ["wsgi"]]) for name in names}
 ASIDE = {
@@ -24,7 +25,7 @@ PURE = {name for name, room in ROOMS.items() if room <= ROOMS["encode"]} - {"log
 WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 FOREIGN = {
     "toolcalls": {"jsonschema", "referencing"},
-    "upstream.http": {"certifi"}, "metrics": {"prometheus_client"},
+    "upstream.http": {"certifi"}, "metrics": {"prometheus_client"}, "redisstore": {"redis"},
     "views": {"werkzeug"}, "wsgi": {"werkzeug"}, "simulator": {"werkzeug"},
     "doctor": {"app", "werkzeug"}}
 

@@ -16,7 +16,7 @@ from test_encode import HEAD, folded
 from cursor2api.encode import chunks, completion
 from cursor2api.errors import ApiError
 from cursor2api.events import Finish, Reasoning, Text, Usage
-from cursor2api.prompt import Plan
+from cursor2api.prompt import Known, Plan
 from cursor2api.simulator import serve
 from cursor2api.tally import Tally
 from cursor2api.upstream.cloud import Cloud
@@ -25,8 +25,8 @@ from cursor2api.upstream.uistream import UiStream
 
 REPLIES = sorted((Path(__file__).parent / "replies").glob("*.txt"))
 LIMITS = Limits(connect=10, create=60, idle=60, retry=0.001)
-PLAN = Plan(model="gemini-3-flash", params=(), prompt="Hi", images=(), open_mark="<call_1>",
-            close_mark="</call_1>", left_out=0)
+PLAN = Plan(model="gemini-3-flash", params=(), prompt="Hi", images=(),
+            known=Known("1", "", 0))
 
 
 def row(event):

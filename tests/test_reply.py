@@ -36,6 +36,9 @@ class Stream:
     def follow_up(self, plan, text):
         self.asked.append(plan.prompt)
 
+    def renew(self, error):
+        return False
+
 
 def chat_of(**options):
     return parse(json.dumps({"model": "m", "messages": [{"role": "user", "content": "Hi"}],

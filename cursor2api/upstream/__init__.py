@@ -11,4 +11,10 @@ where `key` is the caller's own, or "" for the gateway's. A Stream has
   iteration          events; begins with Waiting while the upstream has not answered
   follow_up(plan, reply)   the next events answer this plan on the same conversation
   close()            nothing is left running; callable at any time, more than once
+An upstream whose agents can be kept (agents.py) has also
+  open(plan, key, agent=id)   a Stream on an agent that is there and idle
+  delete(agent)            off the request's path; the agent is of the gateway's own key
+and its Stream
+  ended(seconds)     whether Finish has come, or comes within that time without another word
+  release()          the agent's id; close() then leaves the agent alone
 """

@@ -1,7 +1,7 @@
 """Cursor's Cloud Agents API v1: a prompt becomes an agent's run, the run's stream becomes events.
 
-An agent is made without a repository, under an id of our own, and deleted when the reply is over. A
-stream that is cut is taken up where it was; what has been said is never said twice.
+An agent is made without a repository, under an id of our own, and deleted when the reply is over unless
+it is released. A stream that is cut is taken up where it was; what has been said is never said twice.
 https://cursor.com/docs/cloud-agent/api/endpoints
 """
 
@@ -53,8 +53,8 @@ class Cloud:
             raise UpstreamError("Cursor's model list is not in the documented form")
         return [item if isinstance(item, dict) else {"id": item} for item in items]
 
-    def open(self, plan: Plan, key: str = "") -> "Stream":
-        stream = Stream(self, plan, key)
+    def open(self, plan: Plan, key: str = "", agent: str = "") -> "Stream":
+        stream = Stream(self, plan, key, agent)
         self._streams.add(stream)
         return stream
 
@@ -101,6 +101,14 @@ class Cloud:
             self._streams.discard(stream)
             self._cleaner.submit(stream.dispose)
 
+    def release(self, stream: "Stream") -> None:
+        """The stream's agent is no longer its own: nothing is ended when it closes."""
+        self._streams.discard(stream)
+
+    def delete(self, agent: str) -> None:
+        """Deletes a released agent, off the request's path."""
+        self._cleaner.submit(self.tidy, "DELETE", f"/v1/agents/{quote(agent)}")
+
     def tidy(self, method: str, path: str, headers: dict[str, str] | None = None) -> None:
         """Ends or deletes something; a failure is logged."""
         for attempt in range(1, ATTEMPTS + 1):
@@ -130,18 +138,19 @@ class Cloud:
 class Stream:
     """One reply, or several on one agent after `follow_up`."""
 
-    def __init__(self, cloud: Cloud, plan: Plan, key: str):
+    def __init__(self, cloud: Cloud, plan: Plan, key: str, agent: str):
         self._cloud, self._http = cloud, cloud.http
         self._auth, self._own = _auth(key), bool(key)
-        self._agent = f"bc-{uuid.uuid4()}"
+        self._agent = agent or f"bc-{uuid.uuid4()}"
         self._creating: Iterator[Response | None] | None = None
         self._usage = Usage(0, 0)
-        self._start(plan, "/v1/agents")
+        self._start(plan, f"/v1/agents/{agent}/runs" if agent else "/v1/agents")
 
     def _start(self, plan: Plan, path: str) -> None:
         self._plan, self._path = plan, path
         self._run_id: str | None = None
-        self._over = False
+        self._over = False   # the run is; its last words may still have to leave
+        self._whole = False  # its Finish has left
         self._answered = False
         self._said = {Text: 0, Reasoning: 0}  # characters that have left
         self._text: list[str] = []
@@ -170,6 +179,23 @@ class Stream:
     def close(self) -> None:
         self._events.close()
         self._cloud.dispose(self)
+
+    def ended(self, seconds: float) -> bool:
+        """Whether its Finish has come, or comes within that time without another word before it."""
+        deadline = time.monotonic() + seconds
+        try:
+            while not self._whole and time.monotonic() < deadline:
+                event = next(self._events)
+                if type(event) is Text and event.text.strip():
+                    return False
+        except ApiError:
+            return False
+        return self._whole
+
+    def release(self) -> str:
+        """The agent's id; it is left alone from now on. Only of a reply that has ended."""
+        self._cloud.release(self)
+        return self._agent
 
     # What is sent ------------------------------------------------------------------------------
 
@@ -215,17 +241,17 @@ class Stream:
             except UpstreamError as error:
                 if attempt == ATTEMPTS or error.code != "upstream_unreachable":
                     raise
-                pause = self._cloud.backoff(attempt)
+                pause, code = self._cloud.backoff(attempt), error.code
             else:
                 if response.status_code < 400:
                     return response
                 error = refusal(response, own=self._own)
                 if posts and attempt > 1 and error.code == "agent_id_conflict":
                     return response
-                pause = self._pause(response, error, attempt)
+                pause, code = self._pause(response, error, attempt), error.code
                 if attempt == ATTEMPTS or pause is None:
                     raise error
-            log.debug("upstream retry attempt=%d method=%s code=%s", attempt, method, error.code)
+            log.debug("upstream retry attempt=%d method=%s code=%s", attempt, method, code)
             yield from _sleep(pause)
 
     def _pause(self, response: Response, error: UpstreamError, attempt: int) -> float | None:
@@ -375,6 +401,7 @@ class Stream:
                     yield Text(rest)
             if self._usage.prompt_tokens:
                 yield self._usage
+            self._whole = True
             yield Finish("stop")
             return
         code = {"CANCELLED": "run_cancelled", "EXPIRED": "run_expired"}.get(status, "run_failed")
@@ -430,9 +457,10 @@ def _auth(key: str) -> dict[str, str]:
 
 
 def _age(agent: dict) -> float:
-    """Seconds since an agent was made; 0 if that is not known."""
+    """Seconds since an agent was last at work; 0 if that is not known."""
     try:
-        made = datetime.fromisoformat(str(agent.get("createdAt")).replace("Z", "+00:00"))
+        last = agent.get("updatedAt") or agent.get("createdAt")
+        made = datetime.fromisoformat(str(last).replace("Z", "+00:00"))
         return (datetime.now(timezone.utc) - made).total_seconds()
     except (ValueError, TypeError):
         return 0.0

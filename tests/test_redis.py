@@ -1,0 +1,188 @@
+"""Agents kept in a real Redis: for several workers and machines, and what happens when it fails."""
+
+import shutil
+import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+import redis
+from conftest import free_port, gateway, until
+from test_reuse import KEEP, Talk, folded, left, prompts
+
+pytestmark = pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is not installed")
+
+
+class Server:
+    def __init__(self, directory):
+        self.port, self.directory = free_port(), directory
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.client = redis.Redis.from_url(self.url, decode_responses=True)
+
+    def start(self):
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+             "--dir", str(self.directory)], stdout=subprocess.DEVNULL)
+        assert until(self.answers)
+
+    def answers(self):
+        try:
+            return self.client.ping()
+        except redis.ConnectionError:
+            return False
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait(30)
+
+    def everything(self):
+        """All that it holds, as text."""
+        held = {key: self.client.zrange(key, 0, -1, withscores=True) if self.client.type(key) == "zset"
+                else self.client.get(key) for key in self.client.keys()}
+        return str(held)
+
+
+@pytest.fixture
+def server(tmp_path):
+    one = Server(tmp_path)
+    one.start()
+    yield one
+    one.stop()
+
+
+@contextmanager
+def machines(server, count=2, **settings):
+    """Gateways that share a Redis and a Cursor account."""
+    environ = {**KEEP, "REDIS_URL": server.url, **settings}
+    with gateway(environ=environ) as first:
+        if count == 1:
+            yield [first]
+            return
+        with gateway(environ={**environ, "CURSOR_BASE_URL": first.simulator.url}) as second:
+            second.simulator = first.simulator
+            yield [first, second]
+
+
+@pytest.fixture(scope="module")
+def four_workers(tmp_path_factory):
+    one = Server(tmp_path_factory.mktemp("redis"))
+    one.start()
+    with machines(one, WEB_CONCURRENCY="2") as gates:
+        yield one, gates
+    one.stop()
+
+
+@pytest.fixture
+def workers(four_workers):
+    server, gates = four_workers
+    gates[0].simulator.forget()
+    server.client.flushall()
+    return server, gates
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+def test_a_conversation_has_one_agent_whichever_machine_answers(workers, stream):
+    _, gates = workers
+    talk = Talk(gates[0], stream)
+    for turn in range(10):
+        talk.gate = gates[turn % 2]
+        talk.ask(f"Turn {turn}")
+    assert talk.kinds == ["new"] + ["reused"] * 9 and len(gates[0].agents()) == 1
+
+
+def test_of_equal_requests_to_all_workers_one_has_the_agent(workers):
+    _, gates = workers
+    talk = Talk(gates[0])
+    talk.ask("One")
+    body = {**talk.options, "messages": [*talk.messages, {"role": "user", "content": "Two"}]}
+    with ThreadPoolExecutor(8) as pool:
+        responses = list(pool.map(lambda n: gates[n % 2].post(body), range(8)))
+    kinds = [response.headers["x-cursor2api-agent"] for response in responses]
+    assert sorted(kinds) == ["new"] * 7 + ["reused"]
+    assert len({folded(response)["content"] for response in responses}) == 1
+    # They all know the same now: one is kept, what it replaced is deleted.
+    assert until(lambda: len(left(gates[0])) == 1)
+
+
+def test_redis_holds_neither_text_nor_keys(workers):
+    server, gates = workers
+    talk = Talk(gates[0], key="second-key")
+    talk.ask("My name is Ada")
+    [agent] = gates[0].agents()
+    nonce = agent["runs"][0]["prompt"].partition("<user_")[2][:8]
+    held = server.everything()
+    assert agent["id"] in held and nonce in held
+    assert not any(word in held for word in ("Ada", "name", "second-key", "bob", "key-of-the-gateway"))
+    assert 0 < server.client.ttl([*server.client.scan_iter("*:" + "?" * 64)][0]) <= 900
+
+
+def test_machines_keep_no_more_than_the_limit_together(server):
+    with machines(server, KEEP_AGENTS="2") as gates:
+        for n in range(4):
+            Talk(gates[n % 2]).ask(f"Talk {n}")
+        ids = [agent["id"] for agent in gates[0].agents()]
+        assert until(lambda: left(gates[0]) == ids[2:])
+
+
+def test_other_accounts_and_services_see_nothing_of_it(server):
+    with machines(server) as gates, gateway(environ={
+            **KEEP, "REDIS_URL": server.url, "CURSOR_BASE_URL": gates[0].simulator.url,
+            "CURSOR_API_KEY": "another-account", "KEEP_AGENT_S": "1"}) as stranger:
+        talk = Talk(gates[0])
+        talk.ask("One")
+        talk.gate = stranger
+        talk.ask("Two")
+        assert talk.kind == "new"
+        stranger.simulator = gates[0].simulator
+        assert until(lambda: len(left(stranger)) == 1)  # its own is deleted by its age, the other is not
+        assert left(stranger) == [stranger.agents()[0]["id"]]
+
+
+def test_what_a_stopped_machine_kept_goes_on_with_another_and_is_deleted_in_time(server):
+    with machines(server, KEEP_AGENT_S="4") as gates:
+        talk = Talk(gates[1])
+        talk.ask("One")
+        Talk(gates[1]).ask("Nobody comes back to this")
+        gates[1].process.send_signal(signal.SIGTERM)
+        gates[1].process.wait(60)
+        assert len(left(gates[0])) == 2
+        talk.gate = gates[0]
+        talk.ask("Two")
+        assert talk.kind == "reused"
+        assert until(lambda: not left(gates[0]))
+        assert server.client.keys() == []
+
+
+def test_a_redis_that_is_down_means_no_reuse_and_no_error(server):
+    server.stop()
+    with machines(server, count=1) as [gate]:
+        talk = Talk(gate)
+        for turn in range(2):
+            talk.ask(f"Turn {turn}")
+        assert talk.kinds == ["new", "new"]
+        assert until(lambda: not left(gate))
+        assert "redis failed" in gate.log()
+        server.start()
+        assert until(lambda: (talk.ask("And on"), talk.kind)[1] == "reused")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
+def test_a_redis_that_fails_in_mid_conversation_costs_the_agent_only(server, how):
+    with machines(server, count=1) as [gate]:
+        talk = Talk(gate)
+        talk.ask("My name is Ada")
+        server.process.send_signal(how)
+        talk.ask("What is my name?")
+        assert talk.kind == "new" and "Ada" in talk.messages[-1]["content"]
+        assert until(lambda: gate.agents()[1]["deleted"])
+
+
+def test_what_another_version_put_there_is_passed_over(server):
+    with machines(server, count=1) as [gate]:
+        talk = Talk(gate)
+        talk.ask("One")
+        [key] = server.client.scan_iter("*:" + "?" * 64)
+        server.client.set(key, '{"agent": "bc-1", "unknown": 1}')
+        talk.ask("Two")
+        assert talk.kind == "new" and "One" in prompts(gate)[-1][0]

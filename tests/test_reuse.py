@@ -1,0 +1,475 @@
+"""Agents that already know the conversation, as callers and Cursor see them."""
+
+import json
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import MODEL, gateway, until
+from test_service import WEATHER, events
+
+TIME = {"type": "function", "function": {"name": "get_time", "parameters": {
+    "type": "object", "properties": {}}}}
+KEEP = {"KEEP_AGENTS": "32", "API_KEY": "ann:0000,bob:second-key"}
+
+
+class Talk:
+    """A client that sends the whole conversation every time, as chat clients do."""
+
+    def __init__(self, gate, stream=False, key="0000", **options):
+        self.gate, self.key, self.options = gate, key, {"model": MODEL, "stream": stream, **options}
+        self.messages, self.kinds = [], []
+
+    def ask(self, *messages, **more):
+        """Adds messages (a text is a user's) and the reply to them, which it returns."""
+        self.messages += [message if isinstance(message, dict) else {"role": "user", "content": message}
+                          for message in messages]
+        self.response = self.gate.post({**self.options, "messages": self.messages, **more}, key=self.key)
+        assert self.response.status_code == 200, self.response.text
+        self.kinds.append(self.response.headers["x-cursor2api-agent"])
+        self.messages.append(folded(self.response))
+        return self.messages[-1]
+
+    @property
+    def kind(self):
+        return self.kinds[-1]
+
+
+def folded(response):
+    """The assistant message that a client makes of a reply, streamed or not."""
+    if not response.headers["Content-Type"].startswith("text/event-stream"):
+        message = response.json()["choices"][0]["message"]
+        return {key: value for key, value in message.items() if key != "refusal"}
+    data = events(response)
+    assert data[-1] == "[DONE]", data[-1]
+    message, calls = {"role": "assistant", "content": ""}, {}
+    for chunk in map(json.loads, data[:-1]):
+        delta = chunk["choices"][0]["delta"]
+        message["content"] += delta.get("content") or ""
+        for piece in delta.get("tool_calls", ()):
+            call = calls.setdefault(piece["index"], {"type": "function", "function": {"arguments": ""}})
+            call["id"] = piece.get("id") or call["id"]
+            call["function"]["name"] = piece["function"].get("name") or call["function"]["name"]
+            call["function"]["arguments"] += piece["function"]["arguments"]
+        if "function_call" in delta:
+            call = message.setdefault("function_call", {"name": "", "arguments": ""})
+            for name, text in delta["function_call"].items():
+                call[name] += text
+    return {**message, **({"tool_calls": [*calls.values()]} if calls else {})}
+
+
+def result(call, text):
+    return {"role": "tool", "tool_call_id": call["id"], "content": text}
+
+
+@pytest.fixture(scope="module")
+def module_gate():
+    with gateway(environ=KEEP) as one:
+        yield one
+
+
+@pytest.fixture
+def gate(module_gate):
+    module_gate.simulator.forget()
+    yield module_gate
+    module_gate.simulator.forget()
+
+
+both_ways = pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+
+
+def prompts(gate):
+    """The prompts of each agent's runs."""
+    return [[run["prompt"] for run in agent["runs"]] for agent in gate.agents()]
+
+
+# The figures
+
+
+@both_ways
+def test_a_conversation_of_ten_turns_has_one_agent_that_boots_once(stream):
+    with gateway(environ=KEEP, boot=0.6, follow_up_s=0.01) as gate:
+        talk = Talk(gate, stream)
+        talk.ask("My name is Ada")
+        for turn in range(2, 11):
+            talk.ask(f"What is my name? {turn}")
+            assert "Ada" in talk.messages[-1]["content"]
+        assert talk.kinds == ["new"] + ["reused"] * 9
+        [runs] = prompts(gate)
+        assert len(runs) == 10
+        assert all(f"name? {turn}" in prompt and "Ada" not in prompt and f"name? {turn - 1}" not in prompt
+                   for turn, prompt in enumerate(runs[1:], 2))
+        assert [entry["path"] for entry in gate.simulator.state["requests"]
+                if entry["method"] == "POST"].count("/v1/agents") == 1
+
+
+@both_ways
+@pytest.mark.parametrize("options", [{}, {"parallel_tool_calls": False}], ids=["parallel", "one by one"])
+def test_a_tool_loop_of_ten_steps_has_one_agent(gate, stream, options):
+    steps = [{"type": "function", "function": {**WEATHER["function"], "name": f"step_{n}"}}
+             for n in range(1, 11)]
+    talk = Talk(gate, stream, tools=steps, **options)
+    message = talk.ask("Go on in Paris with step_1")
+    for n in range(1, 11):
+        [call] = message["tool_calls"]
+        assert call["function"]["name"] == f"step_{n}"
+        asked = [{"role": "user", "content": f"Now in Rome with step_{n + 1}"}] if n < 10 else []
+        message = talk.ask(result(call, f"result {n}"), *asked)
+    assert "result 10" in message["content"] and talk.kinds == ["new"] + ["reused"] * 10
+    [runs] = prompts(gate)
+    assert all(f"result {n}" in prompt and f"result {n - 1}" not in prompt and '"parameters"' not in prompt
+               for n, prompt in enumerate(runs[1:], 1))
+    assert '"parameters"' in runs[0]
+
+
+@both_ways
+def test_with_a_warm_agent_no_turn_waits_for_a_boot(stream):
+    with gateway(environ={**KEEP, "WARM_AGENTS": "1", "MODELS": MODEL}, boot=1) as gate:
+        for round in (1, 2):
+            assert until(lambda: warmed(gate) == round)
+            talk = Talk(gate, stream)
+            for turn in range(10):
+                talk.ask(f"Turn {turn} of {round}")
+            assert talk.kinds == ["warm"] + ["reused"] * 9
+        # Every agent was made by the warm-up, and each chat's prompt found one that was there.
+        found = prompts(gate)
+        assert all("ready" in runs[0] and len(runs[0]) < 100 for runs in found)
+        assert [len(runs) for runs in found[:2]] == [11, 11] and len(found) <= 3
+        assert "Turn 0 of 1" in found[0][1] and "Turn 0 of 2" in found[1][1]
+
+
+def warmed(gate):
+    return gate.log().count("a warm agent is ready")
+
+
+# What an agent is found by
+
+
+def talked(gate, **options):
+    """A talk of one turn, whose agent is kept."""
+    talk = Talk(gate, **{"tools": [WEATHER], **options})
+    talk.ask({"role": "system", "content": "Be brief."}, "Hello")
+    assert talk.kind == "new"
+    return talk
+
+
+OTHERS = [
+    ("another key", lambda talk: setattr(talk, "key", "second-key")),
+    ("another model", lambda talk: talk.options.update(model="gemini-3-flash")),
+    ("the same model, thinking", lambda talk: talk.options.update(model=MODEL + "-thinking")),
+    ("another effort", lambda talk: talk.options.update(reasoning_effort="high")),
+    ("other tools", lambda talk: talk.options.update(tools=[WEATHER, TIME])),
+    ("a tool described otherwise", lambda talk: talk.options.update(tools=[{**WEATHER, "function": {
+        **WEATHER["function"], "description": "Climate"}}])),
+    ("no tools", lambda talk: talk.options.pop("tools")),
+    ("another response format", lambda talk: talk.options.update(response_format={"type": "json_object"})),
+    ("another system text", lambda talk: talk.messages[0].update(content="Be long.")),
+    ("another user message", lambda talk: talk.messages[1].update(content="Hallo")),
+    ("an edited reply", lambda talk: talk.messages[2].update(content="No.")),
+    ("a message less", lambda talk: talk.messages.pop(0)),
+]
+
+
+@pytest.mark.parametrize("change", [row[1] for row in OTHERS], ids=[row[0] for row in OTHERS])
+def test_an_agent_is_not_reused_for(gate, change):
+    talk = talked(gate)
+    change(talk)
+    talk.ask("And now?")
+    assert talk.kind == "new" and len(gate.agents()) == 2
+    assert "And now?" in prompts(gate)[1][0] and prompts(gate)[1][0].count("\n<user_") == 2
+
+
+LEVELLED = [
+    ("white space at the ends", lambda talk: [message.update(content=f"\n {message['content']} \n")
+                                              for message in talk.messages]),
+    ("content in parts", lambda talk: [message.update(content=[{"type": "text", "text": message["content"]}])
+                                       for message in talk.messages]),
+    ("reasoning that comes back", lambda talk: talk.messages[2].update(reasoning_content="Hm.")),
+    ("role developer", lambda talk: talk.messages[0].update(role="developer")),
+    ("parameters without effect", lambda talk: talk.options.update(temperature=0.3, user="u", stop="~")),
+    ("streamed now", lambda talk: talk.options.update(stream=True)),
+    ("tool_choice none", lambda talk: talk.options.update(tool_choice="none")),
+]
+
+
+@pytest.mark.parametrize("change", [row[1] for row in LEVELLED], ids=[row[0] for row in LEVELLED])
+def test_an_agent_is_reused_whatever_of_these_a_client_changes(gate, change):
+    talk = talked(gate)
+    change(talk)
+    talk.ask("And now?")
+    assert talk.kind == "reused" and len(gate.agents()) == 1
+    assert "Be brief." not in prompts(gate)[0][1]
+
+
+@both_ways
+def test_a_call_is_known_again_with_its_arguments_written_otherwise(gate, stream):
+    talk = Talk(gate, stream, tools=[WEATHER])
+    [call] = talk.ask("Weather in Paris? Use get_weather")["tool_calls"]
+    talk.messages[-1]["content"] = "" if talk.messages[-1]["content"] is None else None
+    call["function"]["arguments"] = json.dumps(json.loads(call["function"]["arguments"]), indent=2)
+    talk.ask(result(call, "18 degrees"))
+    assert talk.kind == "reused" and "18" in talk.messages[-1]["content"]
+    assert '"get_weather"' in prompts(gate)[0][1]  # whose result it is, although the call is not repeated
+
+
+@both_ways
+def test_a_loop_of_old_functions_has_one_agent(gate, stream):
+    talk = Talk(gate, stream, functions=[WEATHER["function"]])
+    message = talk.ask("Weather in Paris? Use get_weather")
+    assert message["function_call"]["name"] == "get_weather"
+    talk.ask({"role": "function", "name": "get_weather", "content": "18 degrees"})
+    assert talk.kind == "reused" and "18" in talk.messages[-1]["content"]
+
+
+@both_ways
+def test_a_branched_or_regenerated_turn_meets_no_agent_that_has_moved_on(gate, stream):
+    talk = Talk(gate, stream)
+    talk.ask("One")
+    talk.ask("Two")
+    before = talk.messages[:2]
+    for again in ("Two", "Another two"):
+        branch = Talk(gate, stream)
+        branch.messages = list(before)
+        branch.ask(again)
+        assert branch.kind == "new" and "One" in prompts(gate)[-1][0]
+        branch.ask("And on")
+        assert branch.kind == "reused"
+    talk.ask("Three")
+    assert talk.kind == "new"  # "Two" again and its equal reply were the same conversation: it has gone on
+    assert len(gate.agents()) == 4
+
+
+def test_of_equal_requests_at_once_one_has_the_agent(gate):
+    talk = talked(gate)
+    gate.simulator.script({"replies": [{"text": "slow answer", "delay": 0.3, "times": 0}]})
+    body = {**talk.options, "messages": [*talk.messages, {"role": "user", "content": "Now"}]}
+    with ThreadPoolExecutor(4) as pool:
+        responses = list(pool.map(lambda _: gate.post(body), range(4)))
+    assert sorted(response.headers["x-cursor2api-agent"] for response in responses) == ["new"] * 3 + ["reused"]
+    assert {folded(response)["content"] for response in responses} == {"slow answer"}
+    assert not [entry for entry in gate.simulator.state["requests"] if entry["status"] == 409]
+
+
+# What is kept and for how long
+
+
+def left(gate):
+    return [agent["id"] for agent in gate.agents() if not agent["deleted"]]
+
+
+CALL = '{open}{{"name": "get_weather", "arguments": {{"city": "CITY"}}}}{close}'
+CUT = [
+    ("stop", {"text": "one two three"}, {"stop": "two"}),
+    ("stop in a reply that comes whole", {"frames": [["result", {"status": "FINISHED", "text": "a b c"}]]},
+     {"stop": "b"}),
+    ("max_tokens", {"text": "abcdefghijkl"}, {"max_tokens": 2}),
+    ("a second call that must not leave", {"text": CALL + CALL.replace("CITY", "Oslo")},
+     {"parallel_tool_calls": False}),
+    ("words after the only call", {"text": CALL + " And then?"}, {"parallel_tool_calls": False}),
+]
+WHOLE = [
+    ("stop that does not come", {"text": "one two three"}, {"stop": "four"}),
+    ("max_tokens that suffice", {"text": "abcdefgh"}, {"max_tokens": 2}),
+    ("one call", {"text": CALL + "\n"}, {"parallel_tool_calls": False}),
+    ("a reply without deltas", {"frames": [["result", {"status": "FINISHED", "text": "a b c"}]]}, {}),
+    ("two calls", {"text": CALL + CALL.replace("CITY", "Oslo")}, {}),
+    ("thinking", {"text": "<thinking>Hm.</thinking>Yes.", "thinking": "So."}, {}),
+]
+
+
+def scripted(gate, reply, times=1):
+    """Has the only agent say this, with the marks that it was told."""
+    nonce = prompts(gate)[0][0].partition("<user_")[2][:8]
+    text = reply.get("text", "").format(open=f"<call_{nonce}>", close=f"</call_{nonce}>")
+    gate.simulator.script({"replies": [{**reply, "times": times, **({"text": text} if text else {})}]})
+
+
+@both_ways
+@pytest.mark.parametrize("reply, options, after",
+                         [(*row[1:], "new") for row in CUT] + [(*row[1:], "reused") for row in WHOLE],
+                         ids=[row[0] for row in CUT + WHOLE])
+def test_an_agent_is_kept_only_if_the_caller_got_all_it_said(gate, stream, reply, options, after):
+    talk = talked(gate, stream=stream)
+    scripted(gate, reply)
+    talk.ask("Go on", **options)
+    assert talk.kind == "reused"
+    answers = [result(call, "18") for call in talk.messages[-1].get("tool_calls", ())]
+    talk.ask(*answers, "And on")
+    assert talk.kind == after
+    assert until(lambda: len(left(gate)) == 1)
+
+
+@both_ways
+@pytest.mark.parametrize("reply", [{"text": "one two", "status": "ERROR"}, {"text": "one two", "close_after": 1},
+                                   {"text": "", "times": 0}], ids=["failed", "cut", "empty"])
+def test_after_a_failure_nothing_is_kept(gate, stream, reply):
+    gate.simulator.script({"replies": [{"times": 0, "get_run": {"status": 500, "times": 0}, **reply}]})
+    response = gate.say(stream=stream)
+    assert response.status_code != 200 or "[DONE]" not in response.text
+    assert until(lambda: gate.agents() and not left(gate))
+
+
+def test_a_caller_who_left_has_no_agent_kept(gate):
+    talk = talked(gate)
+    response = gate.post({**talk.options, "stream": True, "messages": [
+        *talk.messages, {"role": "user", "content": "SLOW"}]}, stream=True)
+    assert next(response.iter_content(10))
+    response.close()
+    assert until(lambda: not left(gate))
+    assert gate.agents()[0]["runs"][-1]["status"] == "CANCELLED"
+
+
+def test_the_eldest_agents_go_when_there_are_too_many():
+    with gateway(environ={**KEEP, "KEEP_AGENTS": "2"}) as gate:
+        talks = [Talk(gate) for _ in range(3)]
+        for n, talk in enumerate(talks):
+            talk.ask(f"Talk {n}")
+        ids = [agent["id"] for agent in gate.agents()]
+        assert until(lambda: left(gate) == ids[1:])
+        for talk in talks[1:] + talks[:1]:
+            talk.ask("More")
+        assert [talk.kind for talk in talks] == ["new", "reused", "reused"]
+        assert until(lambda: len(left(gate)) == 2)
+
+
+def test_an_agent_is_kept_for_its_age_and_no_longer():
+    with gateway(environ={**KEEP, "KEEP_AGENT_S": "1"}) as gate:
+        talk = Talk(gate)
+        talk.ask("One")
+        talk.ask("Two")
+        assert talk.kinds == ["new", "reused"]
+        assert until(lambda: not left(gate))  # nobody has to ask for that
+        talk.ask("Three")
+        assert talk.kind == "new" and "Two" in prompts(gate)[-1][0]
+
+
+def test_nothing_is_kept_if_that_is_off():
+    with gateway(environ={**KEEP, "KEEP_AGENTS": "0"}) as gate:
+        talk = Talk(gate)
+        for turn in range(3):
+            talk.ask(f"Turn {turn}")
+        assert talk.kinds == ["new"] * 3
+        assert until(lambda: not left(gate))
+
+
+@pytest.mark.parametrize("warm", [0, 1])
+def test_a_stop_leaves_no_agent_at_cursor(warm):
+    with gateway(environ={**KEEP, "WARM_AGENTS": str(warm)}) as gate:
+        assert until(lambda: warmed(gate) == warm)
+        for n in range(3):
+            gate.post({"model": "gemini-3-flash", "messages": [{"role": "user", "content": f"Talk {n}"}]})
+        assert until(lambda: len(left(gate)) == 3 + warm)
+        gate.process.send_signal(signal.SIGTERM)
+        gate.process.wait(60)
+        assert left(gate) == []
+
+
+def test_a_warm_agent_is_one_conversations_only_and_made_anew():
+    with gateway(environ={**KEEP, "WARM_AGENTS": "2", "MODELS": f"{MODEL},gemini-3-flash"}) as gate:
+        assert until(lambda: warmed(gate) == 2)
+        with ThreadPoolExecutor(4) as pool:
+            kinds = pool.map(lambda n: gate.say(f"Talk {n}").headers["x-cursor2api-agent"], range(4))
+            assert [*kinds].count("warm") >= 2
+        talks = [[prompt for prompt in runs if "Talk" in prompt] for runs in prompts(gate)]
+        assert max(map(len, talks)) == 1 and sum(map(len, talks)) == 4
+        other = Talk(gate, model="gemini-3-flash")
+        other.ask("Hello")
+        assert other.kind == "new"  # the warm ones are of the model that is in most use
+        assert until(lambda: warmed(gate) == 4)
+        assert {agent["runs"][0]["model"] for agent in gate.agents()[:2]} == {MODEL}
+
+
+def test_warm_agents_are_replaced_when_they_are_too_old():
+    with gateway(environ={**KEEP, "WARM_AGENTS": "1", "KEEP_AGENT_S": "1"}) as gate:
+        assert until(lambda: len(gate.agents()) >= 3)
+        assert until(lambda: gate.agents()[0]["deleted"] and gate.agents()[1]["deleted"])
+
+
+# Surprises
+
+
+SURPRISES = [
+    ("the agent is gone", {"follow_up": {"status": 404, "code": "agent_not_found", "times": 0}}),
+    ("it is archived", {"follow_up": {"status": 409, "code": "agent_archived", "times": 0}}),
+    ("it is busy and stays so", {"follow_up": {"status": 409, "code": "agent_busy", "times": 0}}),
+    ("its model is refused", {"follow_up": {"status": 400, "code": "validation_error", "times": 0}}),
+    ("the key is refused for it", {"follow_up": {"status": 403, "code": "plan_required", "times": 0}}),
+    ("Cursor fails", {"follow_up": {"status": 500, "times": 0}}),
+    ("the answer is reset", {"follow_up": {"reset": "within", "times": 0}}),
+    ("the answer is a page", {"follow_up": {"status": 502, "html": True, "times": 0}}),
+    ("the run fails at once", {"text": "", "status": "ERROR"}),
+    ("the run expires", {"text": "", "status": "EXPIRED"}),
+    ("the stream is refused", {"stream": {"status": 404, "code": "run_not_found", "times": 0}}),
+    ("the stream says that it is unauthorized",
+     {"text": "a", "error_after": [0, {"code": "unauthorized"}]}),
+]
+
+
+@both_ways
+@pytest.mark.parametrize("fault", [row[1] for row in SURPRISES], ids=[row[0] for row in SURPRISES])
+def test_whatever_goes_wrong_with_a_kept_agent_a_new_one_is_told_all(gate, stream, fault):
+    talk = talked(gate, stream=stream)
+    gate.simulator.script({"replies": [{"when": "The conversation goes on", "times": 0, **fault}]})
+    talk.ask("Say Hello")
+    assert talk.kind == "new" and talk.messages[-1]["content"] == "Hello"
+    assert until(lambda: left(gate) == [gate.agents()[1]["id"]])
+    told = prompts(gate)[1]
+    assert len(told) == 1 and "Be brief." in told[0] and "Say Hello" in told[0]
+    gate.simulator.script(None)
+    talk.ask("And on")
+    assert talk.kind == "reused"
+
+
+def test_a_body_is_whole_although_a_kept_agent_failed_in_the_middle(gate):
+    talk = talked(gate)
+    gate.simulator.script({"replies": [{"when": "The conversation goes on", "text": "half a", "status": "ERROR"},
+                                       {"text": "a whole reply"}]})
+    assert talk.ask("Go on")["content"] == "a whole reply" and talk.kind == "new"
+
+
+@both_ways
+def test_thinking_that_nobody_sees_is_no_hindrance(gate, stream):
+    talk = talked(gate, stream=stream)
+    gate.simulator.script({"replies": [{"when": "The conversation goes on", "thinking": "Hm. Hm.", "text": "",
+                                        "status": "ERROR"}]})
+    assert talk.ask("Say Hello")["content"] == "Hello" and len(gate.agents()) == 2
+
+
+def test_a_stream_that_failed_in_the_middle_says_so(gate):
+    talk = talked(gate)
+    gate.simulator.script({"replies": [{"text": "half a", "status": "ERROR", "times": 0}]})
+    response = gate.post({**talk.options, "stream": True, "messages": [
+        *talk.messages, {"role": "user", "content": "Go on"}]})
+    assert response.headers["x-cursor2api-agent"] == "reused"
+    assert "run_failed" in response.text and "[DONE]" not in response.text and len(gate.agents()) == 1
+
+
+def test_a_new_agent_takes_over_even_after_the_headers_have_left():
+    with gateway(environ={**KEEP, "FIRST_BYTE_S": "0.1"}) as gate:
+        talk = talked(gate, stream=True)
+        gate.simulator.script({"replies": [{"when": "The conversation goes on", "text": "", "status": "ERROR",
+                                            "first": 3}]})
+        talk.ask("Say Hello")
+        assert talk.kind == "reused"  # what was known when the headers left
+        assert talk.messages[-1]["content"] == "Hello" and len(gate.agents()) == 2
+        assert 'message="a new agent takes over" from=reused why=run_failed' in gate.log()
+
+
+@both_ways
+def test_a_warm_agent_that_fails_is_replaced(stream):
+    with gateway(environ={**KEEP, "WARM_AGENTS": "1", "MODELS": MODEL}) as gate:
+        assert until(lambda: warmed(gate))
+        gate.simulator.script({"replies": [{"when": "Say Hello", "follow_up": {"status": 404, "times": 0},
+                                            "times": 0}]})
+        talk = Talk(gate, stream)
+        talk.ask("Say Hello")
+        assert talk.kind == "new" and talk.messages[-1]["content"] == "Hello"
+
+
+def test_an_error_of_the_new_agent_is_the_callers(gate):
+    talk = talked(gate)
+    gate.simulator.script({"refuse": {
+        "follow_up": {"status": 404, "times": 0},
+        "create": {"status": 429, "code": "rate_limit_exceeded", "headers": {"Retry-After": "7"}, "times": 0}}})
+    response = gate.post({**talk.options, "messages": [*talk.messages, {"role": "user", "content": "Go on"}]})
+    assert response.status_code == 429 and response.headers["Retry-After"] == "7"
