@@ -1,7 +1,7 @@
-// The Vercel AI SDK's openai-compatible provider: a tool loop, streamed and not, and an object.
+// The Vercel AI SDK's openai-compatible provider: a tool loop and an object, streamed and not; a cut call.
 import assert from "node:assert/strict";
 import {createOpenAICompatible} from "@ai-sdk/openai-compatible";
-import {generateObject, generateText, stepCountIs, streamText, tool} from "ai";
+import {Output, generateText, stepCountIs, streamText, tool} from "ai";
 import {z} from "zod";
 
 const model = createOpenAICompatible({name: "cursor2api", baseURL: process.argv[2] + "/v1",
@@ -24,7 +24,22 @@ assert(text.includes("18"));
 assert.equal(called, 2);
 assert((await streamed.usage).totalTokens > 0);
 
-const {object} = await generateObject({model, maxRetries: 0, prompt: "Ada is 36",
-  schema: z.object({name: z.string(), age: z.number()})});
-assert.equal(typeof object.age, "number");
+const schema = z.object({name: z.string(), age: z.number()});
+const ada = {model, maxRetries: 0, prompt: "Ada is 36"};
+assert.equal((await generateText({...ada, output: Output.object({schema})})).output.age, 36);
+let last;
+for await (const part of streamText({...ada, output: Output.object({schema})}).partialOutputStream) last = part;
+assert.equal(last.age, 36);
+
+const forced = await generateText({...options, stopWhen: stepCountIs(1), prompt: "Hello from Oslo",
+  toolChoice: {type: "tool", toolName: "get_weather"}});
+assert.equal(forced.finishReason, "tool-calls");
+assert.equal(called, 3);
+
+const cut = {...options, maxOutputTokens: 2, stopWhen: stepCountIs(1)};
+assert.equal((await generateText(cut)).finishReason, "length");
+const pieces = streamText(cut);
+await pieces.consumeStream();
+assert.equal(await pieces.finishReason, "length");
+assert.equal(called, 3);
 console.log("ok");
