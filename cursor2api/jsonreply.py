@@ -13,8 +13,8 @@ from .events import Event, Finish, Text, ToolCall, Unfit
 from .jsonstream import Reader
 from .toolcalls import build_validator
 
-_BEGIN = re.compile(r"""\{\s*["'“‘}]""")  # a brace in prose is followed by something else
-_HOPE = re.compile(r"\{\s*\Z")
+_BEGIN = re.compile(r"""\{\s{0,200}["'“‘}]""")  # a brace in prose is followed by something else
+_HOPE = re.compile(r"\{\s{0,200}\Z")
 
 
 def only_json(events: Iterable[Event], schema: dict | None) -> Iterator[Event]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from .errors import UpstreamError
 from .events import Event, Finish, Note, Reasoning, Text, ToolCall, Unfit, Usage, Waiting
+from .jsonstream import Held
 
 THINKING = {"<thinking>": "</thinking>", "<think>": "</think>"}
 
@@ -27,27 +28,31 @@ def split_thinking(events: Iterable[Event], call_mark: str = "") -> Iterator[Eve
     A thinking that never closes is ended by `call_mark`, which opens a tool call; what follows the
     mark is held until it is known whether the closing tag comes after all.
     """
-    held, close = "", ""
+    blank, held, close = Held(), "", ""  # `blank` is white space before the first word
     source = iter(events)
     for event in source:
         if isinstance(event, (Waiting, Reasoning, Usage)):
             yield event
             continue
         if type(event) is not Text:
-            if held:
+            if held := blank.text() + held:
                 yield Reasoning(held) if close else Text(held)
             yield event
             break
         held += event.text
         if not close:
             start = held.lstrip()
+            if not start:
+                blank.put(held)
+                held = ""
+                continue
             tag = next((tag for tag in THINKING if start.startswith(tag)), None)
             if tag is None:
                 if any(tag.startswith(start) for tag in THINKING):
                     continue
-                yield Text(held)
+                yield Text(blank.text() + held)
                 break
-            close, held = THINKING[tag], start[len(tag):]
+            close, held, blank = THINKING[tag], start[len(tag):], Held()
         cut = held.find(close)
         opens = held.find(call_mark) if call_mark else -1
         if cut >= 0 and not 0 <= opens < cut:
@@ -69,21 +74,22 @@ def split_thinking(events: Iterable[Event], call_mark: str = "") -> Iterator[Eve
 
 def _after_mark(text: str, close: str, source: Iterator[Event]) -> Iterator[Event]:
     """A call mark came within the thinking: all is held until `close` or the end decides whose it is."""
-    parts, tail = [text], ""
+    held, tail = Held(), ""
     while True:
-        tail = tail[1 - len(close):] + parts[-1]
+        held.put(text)
+        tail = tail[1 - len(close):] + text
         if close in tail:
-            thought, _, rest = "".join(parts).partition(close)
+            thought, _, rest = held.text().partition(close)
             yield Reasoning(thought)
             yield from _after_thinking(rest, source)
             return
         while type(event := next(source)) is not Text:
             if type(event) is Finish:
-                yield Text("".join(parts))
+                yield Text(held.text())
                 yield event
                 return
             yield event
-        parts.append(event.text)
+        text = event.text
 
 
 def _after_thinking(text: str, source: Iterator[Event]) -> Iterator[Event]:
