@@ -3,15 +3,13 @@
 Text is held only until it is known to be the object; its last brace leaves after the check.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 from .errors import UpstreamError
 from .events import Event, Finish, Text, ToolCall, Unfit
 from .jsonstream import Reader
-from .toolcalls import build_validator
+from .schema import Checker
 
 _BEGIN = re.compile(r"""\{\s{0,200}["'“‘}]""")  # a brace in prose is followed by something else
 _HOPE = re.compile(r"\{\s{0,200}\Z")
@@ -55,11 +53,8 @@ def only_json(events: Iterable[Event], schema: dict | None) -> Iterator[Event]:
 
 
 def _check(text: str, schema: dict | None) -> Iterator[Event]:
-    validator = build_validator(schema)
-    errors = [*islice(validator.iter_errors(json.loads(text)), 10)] if validator else []
-    if errors:
-        yield from _refuse("Your JSON object does not fit the schema:\n" + "\n".join(
-            f"{error.json_path}: {error.message[:300]}" for error in errors))
+    if errors := Checker(schema).errors(text):
+        yield from _refuse(f"Your JSON object does not fit the schema:\n{errors}")
 
 
 def _refuse(complaint: str) -> Iterator[Event]:

@@ -8,8 +8,11 @@ import json
 import re
 from collections.abc import Iterator
 
+from .schema import Shape, kind_of
+
 DEPTH = 200  # of nested objects and arrays
 TOKEN = 400  # characters of a number or a literal; Python refuses to convert more than 4300 digits
+SLICE = 4096  # characters best fed at a time, so that cutting off their beginning stays cheap
 AHEAD = 256  # characters behind a quote that are looked at to see whether it closes its string
 
 _SPACE = re.compile(r"\s*")
@@ -90,7 +93,7 @@ class Reader:
         self._out: list[str] = []
         self._stack: list[_Frame] = []
         self._closers = ""
-        self._run = self._read(_Shape([schema], schema))
+        self._run = self._read(Shape([schema], schema))
 
     def feed(self, text: str) -> str:
         """The next piece of normalised JSON; text behind the value's end is added to `rest`."""
@@ -333,7 +336,7 @@ def _unquoted(literal, shape):
     """A string where none may be: the value that its text spells, if that may be there."""
     text = json.loads(literal)
     try:
-        kind = _kind(json.loads(text, parse_constant=int))  # which refuses NaN
+        kind = kind_of(json.loads(text, parse_constant=int))  # which refuses NaN
     except (ValueError, RecursionError):
         return literal
     if not shape.allows("integer" if kind == "number" else kind) or text != text.strip():
@@ -344,91 +347,12 @@ def _unquoted(literal, shape):
     return value if reader.done and not reader.rest else literal
 
 
-def _kind(value):
-    return {bool: "boolean", int: "integer", float: "number", str: "string", list: "array",
-            dict: "object"}.get(type(value), "null")
-
-
-class _Shape:
-    """What a schema says of one value: the JSON types it may have (None: any) and what is below."""
-
-    def __init__(self, schemas, root):
-        self._root = root
-        left = [500]  # a schema may refer to itself
-        self._plain = [plain for schema in schemas for plain in _plain(schema, root, left)]
-        self._below = {}
-        types = [_types(plain) for plain in self._plain]
-        self._types = None if None in types else set().union(*types)
-
-    def allows(self, kind: str) -> bool:
-        types = self._types
-        return types is None or kind in types or kind == "integer" and "number" in types
-
-    def below(self, key: str | None) -> "_Shape":
-        """The shape of the member `key`; None: of an array's items."""
-        if self._plain == [{}]:
-            return self
-        if key is not None and not any(key in _dict(p, "properties") for p in self._plain):
-            key = ""
-        if key not in self._below:
-            word = "array" if key is None else "object"
-            found = [p for p in self._plain if word in (_types(p) or {word})]
-            self._below[key] = _Shape([_sub(p, key) for p in found] or [None], self._root)
-        return self._below[key]
-
-
-def _sub(plain, key):
-    if key is None:
-        return plain.get("items") if "prefixItems" not in plain else None
-    properties = _dict(plain, "properties")
-    if key in properties or "patternProperties" in plain:
-        return properties.get(key)
-    return plain.get("additionalProperties")
-
-
-def _dict(schema, word):
-    found = schema.get(word)
-    return found if isinstance(found, dict) else {}
-
-
-def _types(plain):
-    types = plain.get("type")
-    if types is None:
-        values = plain["enum"] if isinstance(plain.get("enum"), list) else (
-            [plain["const"]] if "const" in plain else None)
-        types = values and [_kind(value) for value in values]
-    if isinstance(types, str):
-        types = [types]
-    if not types or not all(isinstance(name, str) for name in types):
-        return None
-    return {*types, "null"} if plain.get("nullable") is True else {*types}
-
-
-def _plain(schema, root, left, deep=16):
-    """The schemas, free of references and unions, of which one must hold."""
-    left[0] -= 1
-    if not isinstance(schema, dict) or left[0] < 0 or not deep:
-        return [{}]
-    found = [{word: value for word, value in schema.items()
-              if word not in ("$ref", "allOf", "anyOf", "oneOf")}]
-    groups = [[_target(root, schema["$ref"])]] if "$ref" in schema else []
-    unions = {word: schema.get(word) for word in ("allOf", "anyOf", "oneOf")}
-    unions = {word: each for word, each in unions.items() if each and isinstance(each, list)}
-    groups += [[each] for each in unions.pop("allOf", ())] + [*unions.values()]
-    for group in groups:
-        plains = [plain for each in group for plain in _plain(each, root, left, deep - 1)]
-        if len(plains) * len(found) > 64:
-            return [{}]
-        found = [{**a, **b, "properties": {**_dict(a, "properties"), **_dict(b, "properties")}}
-                 for a in found for b in plains]
-    return found
-
-
-def _target(root, ref):
-    """What a local reference ("#/$defs/x") points at."""
-    if not isinstance(ref, str) or not ref.startswith("#"):
-        return None
-    for name in ref[1:].split("/")[1:]:
-        name = name.replace("~1", "/").replace("~0", "~")
-        root = root.get(name) if isinstance(root, dict) else None
-    return root
+def normalised(text: str, schema: dict | bool | None = None) -> str | None:
+    """A whole text as one normalised JSON value; None if it is not one."""
+    reader, pieces = Reader(schema), []
+    for at in range(0, len(text), SLICE):
+        if reader.over:
+            return None
+        pieces.append(reader.feed(text[at:at + SLICE]))
+    pieces.append(reader.close())
+    return "".join(pieces) if reader.done and not reader.rest else None

@@ -5,33 +5,18 @@ stream out as they come, always a prefix of valid JSON whose last brace leaves o
 against the tool's schema. What leaves depends on the text, never on where it was cut.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain
 
-from jsonschema import Draft202012Validator, SchemaError, validators
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-
+from .calls import Found, Tools, may_begin
 from .errors import UpstreamError
 from .events import Event, Finish, Note, Text, ToolCall, Unfit
-from .jsonstream import Held, Reader
+from .jsonstream import SLICE, Held, Reader
 
 CAP = 8 << 20  # characters of one call; a longer one counts as cut
 HEAD = 1024  # characters in which a call must show its name and arguments to be streamed
 MISFIT = "its arguments do not fit their schema"
-SLICE = 4096  # characters taken up at a time, so that cutting off their beginning stays cheap
-
-NAMES = ("name", "tool", "tool_name", "function")
-ARGUMENTS = ("arguments", "parameters", "args", "input", "params")
-_KEYS = {*NAMES, *ARGUMENTS, "tool_calls", "id", "type"}
-
-# How a call begins, in normalised JSON, when nothing but its arguments is still to come.
-_BEGUN = re.compile(r'\{(?:"id":(?P<id>"(?:[^"\\]|\\.)*"),)?(?:"type":"function",)?'
-                    rf'"(?:{"|".join(NAMES)})":(?P<name>"(?:[^"\\]|\\.)*"),'
-                    rf'"(?:{"|".join(ARGUMENTS)})":\{{')
-_HOPE = re.compile(rf'\[?(?:\Z|\{{(?:\Z|"(?:{"|".join(_KEYS)})":))')
 
 # Tokens of chat templates that leak: <｜tool▁calls▁begin｜>, <|tool_call|>, also with spaces.
 _LEAK = re.compile(r"< ?[|｜] ?/?tool[▁_ a-z]{0,24}[|｜] ?>")
@@ -63,10 +48,9 @@ class _Splitter:
     def __init__(self, events, open_mark, close_mark, tools, parallel, new_id, whole):
         self.events = _sliced(events)
         self.open_mark, self.close_mark = open_mark, close_mark
-        self.tools = list(tools)
+        self.tools = Tools(tools)
         self.parallel, self.new_id, self.whole = parallel, new_id, whole
         self.marks = re.compile(f"{re.escape(open_mark)}|{re.escape(close_mark)}|{_LEAK.pattern}")
-        self.validators = {}
         self.text = ""  # what has come and is not yet decided
         self.finish = None  # the upstream's
         self.raw = Held()  # what was taken up since an envelope's beginning
@@ -200,17 +184,15 @@ class _Splitter:
             normal.put(piece)
             if CAP - self.room <= HEAD:
                 head += piece
-                begun = piece[-1] == "{" and _BEGUN.fullmatch(head)
-                tool = begun and self._tool(json.loads(begun["name"]))
-                if tool:
-                    return (yield from self._stream(tool, begun["id"], outer))
+                if begun := self.tools.begun(head):
+                    return (yield from self._stream(*begun, outer))
         if outer.done:
-            calls, complaint, misfit = yield from self._checked(normal.text())
-            if misfit:
-                yield from _refuse(complaint, Note(MISFIT, misfit))
-            if complaint:
-                return (yield from self._unfit(complaint))
-            yield from self._leave(calls)
+            found = self._find(normal)
+            if found.misfit:
+                yield from _refuse(found.complaint, Note(MISFIT, found.misfit))
+            if found.complaint:
+                return (yield from self._unfit(found.complaint))
+            yield from self._leave(found)
         elif self._was_cut(outer):
             return (yield from self._cut())
         else:
@@ -236,10 +218,10 @@ class _Splitter:
         yield Text(self.raw.text())
         return False
 
-    def _stream(self, tool, written_id, outer):
+    def _stream(self, tool, own_id, outer):
         """Put out a call whose arguments have just begun; `outer` has read up to their brace."""
         reader, arguments = Reader(tool.parameters, self.close_mark), Held()
-        whole = self.whole or bool(written_id) and (written_id, tool.name) in self.ids
+        whole = self.whole or bool(own_id) and (own_id, tool.name) in self.ids
         index, id = self.calls, None
         if not whole:
             self.calls += 1
@@ -268,31 +250,35 @@ class _Splitter:
                                f"{last.bad or 'it ends too early'}.",
                                Note("not valid JSON", tool.name, id))
         text = arguments.text() + "}"
-        complaint = self._misfit(tool, text)
-        if complaint:
+        if complaint := self.tools.misfit(tool, text):
             yield from _refuse(complaint, Note(MISFIT, tool.name, id))
         if whole:
-            yield from self._leave([(written_id, tool, text)])
+            yield from self._leave(Found([(own_id, tool, text)]))
         else:
             yield ToolCall(index, None, None, "}")
-            yield from self._left(written_id, tool, text, id)
+            yield from self._left(own_id, tool, text, id)
         return True
 
-    def _leave(self, calls):
-        for written_id, tool, text in calls:
-            if written_id and (written_id, tool.name, text) in self.left:
+    def _find(self, normal, bare=False):
+        return self.tools.find(normal.text(), None if self.parallel else 1, bare)
+
+    def _leave(self, found):
+        if found.more:
+            yield Note("dropped: behind the one call that is allowed")
+        for own_id, tool, text in found.calls:
+            if own_id and (own_id, tool.name, text) in self.left:
                 yield Note("dropped: the same call and id as before", tool.name)
                 continue
             id = self.new_id()
             self.calls += 1
             yield ToolCall(self.calls - 1, id, tool.name, text)
-            yield from self._left(written_id, tool, text, id)
+            yield from self._left(own_id, tool, text, id)
 
-    def _left(self, written_id, tool, text, id):
+    def _left(self, own_id, tool, text, id):
         if (None, tool.name, text) in self.left:
             yield Note("kept: the same call as before", tool.name, id)
-        self.ids.add((written_id, tool.name))
-        self.left |= {(None, tool.name, text), (written_id, tool.name, text)}
+        self.ids.add((own_id, tool.name))
+        self.left |= {(None, tool.name, text), (own_id, tool.name, text)}
         if not self.parallel:
             self.reason = "tool_calls"
 
@@ -308,71 +294,20 @@ class _Splitter:
                 normal.put(piece)
                 if len(head) < HEAD:
                     head += piece[:HEAD]
-                    if not _HOPE.match(head):
+                    if not may_begin(head):
                         break
             if reader.done:
                 yield from self._skip(_WRAP)
                 if self.finish and not self.text:
-                    calls, complaint, misfit = yield from self._checked(normal.text(), bare=True)
-                    if calls:
-                        yield from self._leave(calls)
+                    found = self._find(normal, bare=True)
+                    if found.calls:
+                        yield from self._leave(found)
                         return
-                    if misfit:
-                        yield Note("no call that can be read", misfit)
-                        yield Unfit(complaint)
+                    if found.misfit:
+                        yield Note("no call that can be read", found.misfit)
+                        yield Unfit(found.complaint)
         self.text, text = "", self.raw.text() + self.text
         self.events = chain(_sliced([Text(text)]), self.events)
-
-    # What a call is and whether it fits.
-
-    def _checked(self, text, bare=False):
-        """The calls (written id, tool, arguments) in a normalised JSON text, what is to be complained
-        of, and the tool's name if that is only that arguments do not fit their schema."""
-        found, calls = _calls(text, bare), []
-        if found is None:
-            return [], 'it has no "name" and "arguments"', None
-        for written_id, name, arguments in found if self.parallel else found[:1]:
-            tool = self._tool(name)
-            if not tool:
-                names = ", ".join(tool.name for tool in self.tools)
-                return [], f"there is no tool {name[:80]!r}; the tools are {names}", None
-            arguments = _arguments(arguments, tool)
-            if arguments is None:
-                return [], f"the arguments of {tool.name} are not one JSON object", None
-            required = bare and isinstance(tool.parameters, dict) and tool.parameters.get("required")
-            keys = [*json.loads(arguments)]
-            if isinstance(required, list) and not all(key in keys for key in required):
-                return [], "required arguments are missing", None
-            complaint = self._misfit(tool, arguments)
-            if complaint:
-                return [], complaint, tool.name
-            calls.append((written_id, tool, arguments))
-        if len(calls) < len(found):
-            yield Note("dropped: behind the one call that is allowed")
-        return calls, None, None
-
-    def _tool(self, name):
-        """The tool of that name, or the only one that differs in case, punctuation or prefix."""
-        for alike in (lambda tool: tool == name, lambda tool: _plain(tool) == _plain(name),
-                      lambda tool: _plain(tool) == _plain(name.rpartition("__")[2])
-                      or _plain(tool.rpartition("__")[2]) == _plain(name)):
-            found = [tool for tool in self.tools if alike(tool.name)]
-            if found:
-                return found[0] if len(found) == 1 else None
-        return None
-
-    def _misfit(self, tool, text):
-        """What the schema says against the arguments, for the model to read, or None."""
-        if tool.name not in self.validators:
-            self.validators[tool.name] = build_validator(tool.parameters)
-        validator = self.validators[tool.name]
-        try:
-            errors = validator and [*islice(validator.iter_errors(json.loads(text)), 10)]
-        except (Unresolvable, RecursionError):
-            return None  # the schema refers to what is not in it, or to itself without end
-        return errors and "\n".join(
-            [f"The arguments of {tool.name} do not fit its parameters:",
-             *(f"{error.json_path}: {_short(error.message)}" for error in errors)])
 
 
 def _sliced(events):
@@ -391,106 +326,3 @@ def _refuse(complaint, note):
     error = UpstreamError(complaint, code="invalid_tool_arguments")
     yield Unfit(complaint, error)
     raise error
-
-
-def _short(message):
-    return message if len(message) < 300 else f"{message[:150]} ... {message[-140:]}"
-
-
-def _plain(name):
-    return re.sub("[-_. ]", "", name).casefold()
-
-
-def _split(text):
-    """The raw texts of the items of a normalised array, or of the members of an object by key."""
-    decode, found, at = json.JSONDecoder().raw_decode, [], 1
-    while at < len(text) - 1:
-        if text[0] == "{":
-            key, at = decode(text, at)
-            at += 1
-        begin, (_, end) = at, decode(text, at)
-        found.append((key, text[begin:end]) if text[0] == "{" else text[begin:end])
-        at = end + 1
-    return dict(found) if text[0] == "{" else found
-
-
-def _calls(text, strict=False):
-    """(written id, name, raw arguments) of all calls in a normalised JSON text; None: not calls.
-
-    `strict`: every key must be one of a call.
-    """
-    if text[0] == "[":
-        groups = [_calls(item, strict) if item[0] == "{" else None for item in _split(text)]
-        return None if None in groups else [call for group in groups for call in group]
-    if text[0] != "{":
-        return None
-    members = _split(text)
-    if strict and not members.keys() <= _KEYS:
-        return None
-    if members.get("tool_calls", "")[:1] == "[":
-        return _calls(members["tool_calls"], strict)
-    if members.get("function", "")[:1] == "{":
-        members.update(_split(members.pop("function")))
-    names = [members[key] for key in NAMES if members.get(key, "")[:1] == '"']
-    if not names:
-        return None if members else []
-    arguments = [members[key] for key in ARGUMENTS if key in members]
-    written_id = members.get("id", "")
-    return [(written_id if written_id[:1] == '"' else None, json.loads(names[0]),
-             arguments[0] if arguments else "{}")]
-
-
-def _arguments(text, tool):
-    """Raw arguments as the tool's schema wants them; None if they are no JSON object."""
-    for _ in range(2):
-        if text and text[0] == '"':
-            text = _normal(json.loads(text).strip() or "null")
-    if text == "null":
-        text = "{}"
-    return _normal(text, tool.parameters) if text and text[0] == "{" else None
-
-
-def _normal(text, schema=None):
-    """A whole text as one normalised JSON value; None if it is not one."""
-    reader, pieces = Reader(schema), []
-    for at in range(0, len(text), SLICE):
-        if reader.over:
-            return None
-        pieces.append(reader.feed(text[at:at + SLICE]))
-    pieces.append(reader.close())
-    return "".join(pieces) if reader.done and not reader.rest else None
-
-
-def build_validator(schema):
-    """None if jsonschema cannot use the schema. References lead nowhere but into it."""
-    if not isinstance(schema, dict):
-        return None
-    schema = _without_patterns(schema)
-    kind = validators.validator_for(schema, default=Draft202012Validator)
-    try:
-        kind.check_schema(schema)
-    except (SchemaError, RecursionError):
-        return None
-    return kind(schema, registry=Registry())
-
-
-def _without_patterns(schema):
-    """A copy without regular expressions: a hostile one would hold its thread for hours."""
-    if isinstance(schema, list):
-        return [_without_patterns(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    dropped = {"pattern", "patternProperties"}
-    if "patternProperties" in schema:
-        dropped |= {"additionalProperties", "unevaluatedProperties"}
-    copy = {}
-    for word, value in schema.items():
-        if word in dropped:
-            continue
-        if word in ("properties", "$defs", "definitions", "dependentSchemas") and isinstance(
-                value, dict):
-            value = {name: _without_patterns(each) for name, each in value.items()}
-        elif word not in ("enum", "const", "default", "examples"):
-            value = _without_patterns(value)
-        copy[word] = value
-    return copy

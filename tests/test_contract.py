@@ -97,6 +97,9 @@ HONOURED = [
      '{"a":[1,{"b":"c"}]}', [], "stop"),
     ("json_schema", {"text": 'So: {"name": "Ada", "age": "36"} it is'}, {"response_format": SCHEMA},
      '{"name":"Ada","age":36}', [], "stop"),
+    ("json_schema, one that refers to nowhere", {"text": '{"a": 1}'}, {"response_format": {
+        "type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "https://example.invalid/x"}}}},
+     '{"a":1}', [], "stop"),
     ("tools", None, {"messages": TWO, "tools": BOTH}, "\n", [PARIS, NOW], "tool_calls"),
     ("text around calls", {"text": 'Now {open}{"name": "get_time", "arguments": {}}{close} then'},
      {"tools": BOTH}, "Now  then", [NOW], "tool_calls"),

@@ -10,9 +10,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "cursor2api"
 ROOMS = {name: room for room, names in enumerate([
     ["errors", "events", "config", "tally", "logs"],
-    ["parameters", "jsonstream"],
-    ["sse", "chat", "transforms", "toolcalls"],
-    ["jsonreply", "prompt", "prefix", "encode"],
+    ["parameters", "schema"],
+    ["sse", "chat", "jsonstream"],
+    ["transforms", "calls", "jsonreply"],
+    ["toolcalls", "prompt", "prefix", "encode"],
     ["upstream.http", "models", "keys", "slots", "metrics", "conversations"],
     ["upstream", "upstream.cloud", "upstream.uistream", "reply", "redisstore", "agents"],
     ["service"],
@@ -24,7 +25,7 @@ ASIDE = {
 PURE = {name for name, room in ROOMS.items() if room <= ROOMS["encode"]} - {"logs"}
 WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 FOREIGN = {
-    "toolcalls": {"jsonschema", "referencing"},
+    "schema": {"jsonschema", "referencing"},
     "upstream.http": {"certifi"}, "metrics": {"prometheus_client"}, "redisstore": {"redis"},
     "views": {"werkzeug"}, "wsgi": {"werkzeug"}, "simulator": {"werkzeug"},
     "doctor": {"app", "werkzeug"}}
