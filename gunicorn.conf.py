@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -17,14 +18,14 @@ from app import read_config  # noqa: E402
 from cursor2api.logs import settings  # noqa: E402
 
 options = read_config()
-worker_class = "gthread"   # a stream holds a thread for its life
+worker_class = "cursor2api.worker.Worker"  # a stream holds a thread for its life
 workers = options.web_concurrency
 threads = options.threads
 # What is over threads may be idle, as clients and routers keep connections; when all are taken not even
 # a health check is let in.
 worker_connections = max(1000, 2 * threads)
 bind = f"0.0.0.0:{options.port}"
-timeout = 60               # of a worker's heartbeat; gthread never ends a stream by it
+timeout = 60               # of a worker's heartbeat; it never ends a stream
 graceful_timeout = int(options.grace_s) + 8  # after that the master kills its workers
 control_socket_disable = True  # one per user, so a second instance would fight over it
 keepalive = 75             # longer than the 60 s that load balancers keep idle connections
@@ -36,6 +37,13 @@ class logger_class(Logger):
 
     def access(self, resp, req, environ, request_time):
         pass
+
+
+def when_ready(server):
+    """A connection reaches a worker, and takes a thread, only when something has come on it (Linux)."""
+    for listener in server.LISTENERS:
+        if listener.family != socket.AF_UNIX and hasattr(socket, "TCP_DEFER_ACCEPT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(options.request_timeout))
 
 
 def post_worker_init(worker):

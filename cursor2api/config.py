@@ -190,6 +190,12 @@ class Config:
         "each in one delta after its check, and nothing of a call that was cut")
     max_body_bytes: int = _option(
         20_000_000, _number(int, 1), "largest request body")
+    request_timeout: float = _option(
+        60.0, _number(float, 0.1, DAY), "longest time for a whole request to come in; then its connection "
+        "ends")
+    send_timeout: float = _option(
+        60.0, _number(float, 0.1, DAY), "how long a caller may take nothing of its reply; then the reply "
+        "ends (Linux)")
     kilo_tool_strict: bool = _option(
         False, _flag, "treat tool_choice auto as required; a reply without a call is asked for once "
         "more, then returned as it is")

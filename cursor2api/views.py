@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from urllib.parse import unquote
 
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
@@ -22,7 +22,7 @@ from . import sse
 from .agents import Turn
 from .chat import Chat, parse
 from .encode import Head, chunks, completion
-from .errors import ApiError, InternalError
+from .errors import ApiError, BadRequest, InternalError
 from .events import Event, Note
 from .keys import Caller
 from .metrics import CONTENT_TYPE
@@ -250,16 +250,29 @@ def _noted(events: Iterator[Event], id: str) -> Iterator[Event]:
 
 
 def _body(request: Call) -> bytes:
-    kind = request.mimetype
+    kind, coding = request.mimetype, request.headers.get("Content-Encoding", "identity")
     if kind and kind != "application/json" and not kind.endswith("+json"):
         raise ApiError(f"Content-Type: expected application/json, got {kind[:60]}", status=415,
                        type="invalid_request_error")
+    transfer = request.headers.get("Transfer-Encoding", "chunked")
+    if coding.lower() != "identity" or transfer.lower() != "chunked":
+        raise ApiError(f"The body is compressed ({coding if coding != 'identity' else transfer:.60}): "
+                       "expected plain JSON", status=415, type="invalid_request_error",
+                       headers={"Accept-Encoding": "identity"})
     try:
-        return request.get_data(cache=False)
+        data = request.get_data(cache=False)
     except RequestEntityTooLarge:
         raise ApiError("The body is too large: expected at most "
                        f"{request.max_content_length} bytes", status=413,
                        type="invalid_request_error") from None
+    except ClientDisconnected:
+        raise ApiError("The body did not come in time, or was cut", status=408,
+                       type="invalid_request_error", code="request_timeout") from None
+    except Exception as error:  # of the server, which has its own for each fault of the framing
+        raise BadRequest(f"The body is not good HTTP/1.1: {error}") from None
+    if len(data) < (request.content_length or 0):
+        raise BadRequest(f"The body was cut: expected {request.content_length} bytes, got {len(data)}")
+    return data
 
 
 def _upstream(request: Call, service: Service):

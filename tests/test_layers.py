@@ -18,7 +18,8 @@ ROOMS = {name: room for room, names in enumerate([
     ["upstream", "upstream.cloud", "upstream.uistream", "reply", "redisstore", "agents"],
     ["service"],
     ["views"],
-    ["wsgi"]]) for name in names}
+    ["wsgi"],
+    ["worker"]]) for name in names}
 ASIDE = {
     "brain": set(), "simulator": {"brain"}, "recorder": {"events", "prompt"},
     "doctor": {"config", "errors", "recorder"}}
@@ -27,8 +28,8 @@ WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threadin
 FOREIGN = {
     "schema": {"jsonschema", "referencing"},
     "upstream.http": {"certifi"}, "metrics": {"prometheus_client"}, "redisstore": {"redis"},
-    "views": {"werkzeug"}, "wsgi": {"werkzeug"}, "simulator": {"werkzeug"},
-    "doctor": {"app", "werkzeug"}}
+    "views": {"werkzeug"}, "wsgi": {"werkzeug"}, "worker": {"gunicorn"},
+    "simulator": {"werkzeug"}, "doctor": {"app", "werkzeug"}}
 
 
 def module(path):

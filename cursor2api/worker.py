@@ -1,0 +1,78 @@
+"""gunicorn's threaded worker, with every wait for a caller bounded and our own errors for what is no HTTP.
+
+gunicorn's waits without end for the rest of a request and for room to send, lingers over a connection that
+ends in the loop that accepts all others, and repeats and logs what it could not read, be it a prompt.
+"""
+
+import errno
+import json
+import logging
+import socket
+import time
+from contextlib import suppress
+from http import HTTPStatus
+
+from gunicorn import util
+from gunicorn.http import errors
+from gunicorn.workers.gthread import ThreadWorker
+
+from .errors import BadRequest
+
+log = logging.getLogger("cursor2api")
+
+STATUS = {errors.LimitRequestLine: 414, errors.LimitRequestHeaders: 431, errors.ExpectationFailed: 417}
+
+
+class Connection(socket.socket):
+    """A caller's. Both errors are those that gunicorn takes for a caller who has left."""
+
+    deadline = float("inf")  # for the whole of the request that is being read
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        if flags:
+            return super().recv(size, flags)
+        limit = self.gettimeout()
+        left = max(0.001, self.deadline - time.monotonic())
+        self.settimeout(left if limit is None else min(left, limit))
+        try:
+            return super().recv(size)
+        except TimeoutError:
+            raise ConnectionResetError(errno.ECONNRESET, "The request did not come in time") from None
+        finally:
+            self.settimeout(limit)
+
+    def sendall(self, data: bytes, flags: int = 0) -> None:
+        try:
+            super().sendall(data, flags)
+        except OSError as error:
+            raise BrokenPipeError(errno.EPIPE, "The caller takes nothing") from error
+
+
+class Worker(ThreadWorker):
+    """Bounds are REQUEST_TIMEOUT and SEND_TIMEOUT of the service's configuration."""
+
+    def handle(self, conn):
+        config = self.wsgi.service.config
+        if not isinstance(conn.sock, Connection):
+            conn.sock = Connection(fileno=conn.sock.detach())
+            if conn.sock.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
+                # Of sent bytes that are not acknowledged and of a receiver without room alike (tcp(7)).
+                conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT,
+                                     int(1000 * config.send_timeout))
+        conn.sock.deadline = time.monotonic() + config.request_timeout
+        goes_on = super().handle(conn)
+        if goes_on is False:
+            # Who is refused a large body sends on, and reads the answer only then.
+            util.close_graceful(conn.sock, max_drain=config.max_body_bytes)
+            conn.close = lambda graceful=False: None
+        return goes_on
+
+    def handle_error(self, req, client, addr, exc):
+        if not isinstance(exc, errors.ParseException):
+            return super().handle_error(req, client, addr, exc)
+        status = HTTPStatus(STATUS.get(type(exc), 400))
+        log.info("no request", extra={"facts": {"status": status.value, "why": type(exc).__name__}})
+        body = json.dumps(BadRequest(f"The request is not good HTTP/1.1: {exc}", status=status.value).body())
+        with suppress(OSError):
+            client.sendall(f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: application/json\r\n"
+                           f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
