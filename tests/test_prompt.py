@@ -7,7 +7,8 @@ import time
 import pytest
 
 from cursor2api.chat import parse
-from cursor2api.prompt import plan, repair, shown_tools
+from cursor2api.prompt import (FOLLOW_UP, JSON_OBJECT, NO_TOOLS, REQUIRED, THINK, Known, follow_up, plan,
+                               repair, shown_tools)
 
 CALL = {"role": "assistant", "content": None, "tool_calls": [
     {"id": "call_a", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}]}
@@ -314,3 +315,66 @@ def test_an_image_goes_beside_the_prompt():
     result = made([{"role": "user", "content": [
         {"type": "text", "text": "what"}, {"type": "image_url", "image_url": {"url": url}}]}])
     assert [image.url for image in result.images] == [url] and "[image]" in result.prompt
+
+
+# What an agent is told that knows the conversation
+
+
+def told(messages, options=None, known=Known("n0nce", "", 0), **more):
+    chat = parse(json.dumps({"model": "m", "messages": messages, **(options or {})}).encode())
+    return follow_up(plan(chat, "m", (), known.nonce, **more), chat, known, **more)
+
+
+HISTORY = [{"role": "system", "content": "s"}, user("one"), {"role": "assistant", "content": "first"}]
+CALLED = [user("one"), {"role": "assistant", "content": None, "tool_calls": [
+    {"id": "c1", "function": {"name": "f", "arguments": "{}"}}, {"id": "c2", "function": {"name": "g"}}]}]
+
+
+def test_only_what_is_new_is_told():
+    result = told([*HISTORY, user("two"), user("three")])
+    assert [block[2] for block in blocks(result.prompt)] == ["two", "three"]
+    assert result.prompt.startswith(FOLLOW_UP) and "<system_" not in result.prompt
+    assert (result.model, result.open_mark, result.known) == ("m", "<call_n0nce>", Known("n0nce", "", 0))
+
+
+def test_results_are_named_although_their_calls_are_not_told_again():
+    results = [{"role": "tool", "tool_call_id": id, "content": f"of {id}"} for id in ("c1", "c2")]
+    result = told([*CALLED, *results], {"tools": TOOLS})
+    assert blocks(result.prompt) == [("tool", ' id="c1" name="f"', "of c1"),
+                                     ("tool", ' id="c2" name="g"', "of c2")]
+    assert '"id"' not in result.prompt
+
+
+def test_the_tools_are_told_once_and_again_when_they_change():
+    messages, tools = [*HISTORY, user("two")], [*TOOLS, {"function": {"name": "g"}}]
+    first = made(messages[:2], {"tools": tools})
+    same = told(messages, {"tools": tools}, first.known)
+    assert '"parameters"' not in same.prompt and '<call_n0nce>{"name": "TOOL_NAME"' in same.prompt
+    none = told(messages, {"tools": tools, "tool_choice": "none"}, first.known)
+    assert "TOOL_NAME" not in none.prompt and NO_TOOLS in none.prompt
+    fewer = told(messages, {"tools": tools, "tool_choice": {
+        "type": "function", "function": {"name": TOOLS[0]["function"]["name"]}}}, first.known)
+    assert fewer.prompt.count('"parameters"') == 1 and REQUIRED in fewer.prompt
+    assert same.known == none.known == first.known != fewer.known
+
+
+def test_the_form_of_the_reply_is_told_each_time_but_its_schema_once():
+    messages, schema = [*HISTORY, user("two")], {"type": "object", "title": "Unmistakable"}
+    format = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+    result = told(messages, format)
+    assert JSON_OBJECT in result.prompt and "Unmistakable" not in result.prompt
+    assert JSON_OBJECT in told(messages, {"response_format": {"type": "json_object"}}).prompt
+    assert THINK in told(messages, think=True).prompt
+
+
+def test_what_an_agent_never_saw_stays_counted():
+    assert told([*HISTORY, user("two")], known=Known("n0nce", "", 7)).left_out == 7
+
+
+@pytest.mark.parametrize("messages, why", [
+    ([*HISTORY, user("x" * 900)], "nothing could be left out of it for a new agent either"),
+    ([*HISTORY, user("x" * 900), user("y")], ""),
+    ([*HISTORY, user("the n0nce")], ""), ([user("n0nce"), *HISTORY, user("two")], "")],
+    ids=["one too long", "too long together", "the nonce", "the nonce, earlier"])
+def test_when_a_new_agent_must_be_told_all(messages, why):
+    assert (told(messages, max_length=700) is not None) == bool(why)
