@@ -4,6 +4,7 @@
 simulator when there is no Cursor key, and says so.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -13,17 +14,20 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from cursor2api import __version__, site
 from cursor2api.agents import Agents
 from cursor2api.config import Config, ConfigError, digest
 from cursor2api.conversations import Conversations
 from cursor2api.keys import Keys, read_digests
 from cursor2api.metrics import Metrics
 from cursor2api.models import Models
+from cursor2api.reference import reference
 from cursor2api.service import Service
 from cursor2api.slots import Slots
 from cursor2api.upstream.cloud import Cloud
 from cursor2api.upstream.http import Limits
 from cursor2api.upstream.uistream import UiStream
+from cursor2api.views import routes
 from cursor2api.wsgi import App
 
 HERE = Path(__file__).resolve().parent
@@ -69,6 +73,14 @@ def make_store(config: Config):
     return SharedConversations(config.redis_url, scope, config.keep_agents, config.keep_agent_s)
 
 
+def read_page(config: Config) -> dict[str, site.File]:
+    """The files of the page, with what it tells of the service as it is now."""
+    examples = {path.name: path.read_text("utf-8") for path in sorted((HERE / "static/examples").iterdir())}
+    about = reference(config, version=__version__, started=int(time.time()), routes=routes(),
+                      examples=examples)
+    return site.read(HERE / "static", **{"reference.json": json.dumps(about, separators=(",", ":")).encode()})
+
+
 def create_app(config: Config, upstream=None) -> App:
     """The service as a WSGI callable, before `upstream` or the configured one. Raises ConfigError."""
     upstream = upstream or make_upstream(config)
@@ -85,7 +97,7 @@ def create_app(config: Config, upstream=None) -> App:
     return App(Service(
         config, upstream, agents, models, keys, Slots(streams, config.threads - streams - 2, time.monotonic),
         Metrics(os.environ.get("PROMETHEUS_MULTIPROC_DIR"), streams),
-        (HERE / "static" / "index.html").read_text("utf-8")))
+        read_page(config)))
 
 
 def main() -> int:

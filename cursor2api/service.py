@@ -10,6 +10,7 @@ from .errors import ApiError
 from .keys import Keys
 from .metrics import Metrics
 from .models import Models
+from .site import File
 from .slots import Slots, draining
 
 log = logging.getLogger("cursor2api")
@@ -28,7 +29,7 @@ class Service:
     keys: Keys
     slots: Slots
     metrics: Metrics
-    page: str
+    files: dict[str, File]  # the page
     draining: bool = False
     cut: bool = field(default=False, init=False)  # replies that still run end with an error frame
 

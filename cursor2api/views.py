@@ -5,6 +5,7 @@ Here the clock is read and ids are made.
 
 import json
 import logging
+import re
 import secrets
 import socket
 import time
@@ -18,7 +19,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
-from . import sse
+from . import site, sse
 from .agents import Turn
 from .chat import Chat, parse
 from .encode import Head, chunks, completion
@@ -42,10 +43,12 @@ class Call(Request):
 
 
 def health(request: Call, service: Service) -> Response:
+    """`{"status": "ok", "timestamp": 1795393051}`; waits for nobody."""
     return json_response({"status": "ok", "timestamp": int(time.time())})
 
 
 def ready(request: Call, service: Service) -> Response:
+    """200 when Cursor has accepted the key and listed its models; 503 with the reason when not, or when stopping."""
     trouble = service.trouble()
     if trouble is None:
         return json_response({"status": "ready"})
@@ -55,10 +58,22 @@ def ready(request: Call, service: Service) -> Response:
 
 
 def page(request: Call, service: Service) -> Response:
-    return Response(service.page, mimetype="text/html")
+    """The page that shows what this is and lets one try it."""
+    return site.send(request, service.files, "index.html")
+
+
+def page_file(request: Call, service: Service, name: str) -> Response:
+    """A file of the page."""
+    return site.send(request, service.files, name)
+
+
+def page_data(request: Call, service: Service) -> Response:
+    """What the page shows of the service: routes, parameters, errors, settings, version."""
+    return site.send(request, service.files, "reference.json")
 
 
 def metrics(request: Call, service: Service) -> Response:
+    """Counts in the Prometheus text format."""
     if request.caller.upstream_key:
         raise ApiError("The metrics are for this service's own keys", status=403,
                        type="invalid_request_error", code="own_key_required")
@@ -66,10 +81,12 @@ def metrics(request: Call, service: Service) -> Response:
 
 
 def list_models(request: Call, service: Service) -> Response:
+    """The models."""
     return json_response({"object": "list", "data": _model_objects(request, service)})
 
 
 def get_model(request: Call, service: Service, model: str) -> Response:
+    """One model."""
     name = unquote(model)
     for item in _model_objects(request, service):
         if item["id"] == name:
@@ -79,6 +96,7 @@ def get_model(request: Call, service: Service, model: str) -> Response:
 
 
 def chat_completions(request: Call, service: Service) -> Response:
+    """A completion, or chunks with `"stream": true`."""
     config, caller, tally = service.config, request.caller, request.tally
     service.keys.count(caller)
     chat = parse(_body(request), max_n=config.max_n, strict_params=config.strict_params)
@@ -129,6 +147,8 @@ def chat_completions(request: Call, service: Service) -> Response:
 
 URLS = Map([
     Rule("/", endpoint=page, methods=["GET"]),
+    Rule("/static/<name>", endpoint=page_file, methods=["GET"]),
+    Rule("/reference.json", endpoint=page_data, methods=["GET"]),
     Rule("/health", endpoint=health, methods=["GET"]),
     Rule("/ready", endpoint=ready, methods=["GET"]),
     Rule("/metrics", endpoint=metrics, methods=["GET"]),
@@ -139,7 +159,15 @@ URLS = Map([
           ("/models/<path:model>", get_model, "GET"),
           ("/chat/completions", chat_completions, "POST"))),
 ], strict_slashes=False)
-OPEN = {page, health, ready}  # endpoints that need no key
+OPEN = {page, page_file, page_data, health, ready}  # endpoints that need no key
+
+
+def routes() -> list[dict]:
+    """The URL map as data: {"method", "path", "key", "what"}, without the twins that lack /v1."""
+    rules = {rule.rule: rule for rule in URLS.iter_rules()}
+    return [{"method": min(rule.methods - {"HEAD"}), "path": re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", path),
+             "key": rule.endpoint not in OPEN, "what": rule.endpoint.__doc__.strip().rstrip(".")}
+            for path, rule in rules.items() if "/v1" + path not in rules]
 
 
 class Watch:
