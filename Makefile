@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run doctor test test-clients test-sdk lint bench
+.PHONY: run doctor test test-clients test-sdk lint bench screenshots
 
 run: .venv/run
 	@$(BIN)/python app.py
@@ -22,6 +22,9 @@ ROUNDS ?= 3
 
 bench: .venv/test
 	@$(BIN)/python bench/run.py --rounds $(ROUNDS) --only "$(ONLY)"
+
+screenshots: .venv/test
+	@SCREENSHOTS=docs $(BIN)/python -m pytest tests/test_page.py -k pictures
 
 lint: .venv/test
 	@$(BIN)/flake8 .

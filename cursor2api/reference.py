@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 
 from . import sse
-from .config import Config
+from .config import DEFAULT_KEY, Config
 from .encode import Head, chunks, completion
 from .errors import KINDS, UpstreamCut
 from .events import Event, Finish, Text, ToolCall, Usage
@@ -40,7 +40,8 @@ def reference(config: Config, *, version: str, started: int, routes: list[dict],
     the upstream's name and two that are true or false."""
     return {
         "version": version, "started": started, "upstream": config.upstream_in_use,
-        "default_key": config.default_key, "kilo_tool_strict": config.kilo_tool_strict, "routes": routes, "examples": examples,
+        "default_key": DEFAULT_KEY in dict(config.api_key).values(),
+        "kilo_tool_strict": config.kilo_tool_strict, "routes": routes, "examples": examples,
         "parameters": [
             {key: getattr(parameter, key) for key in ("name", "type", "range", "effect", "what")}
             for parameter in PARAMETERS],

@@ -48,7 +48,7 @@ def health(request: Call, service: Service) -> Response:
 
 
 def ready(request: Call, service: Service) -> Response:
-    """200 when Cursor has accepted the key and listed its models; 503 with the reason when not, or when stopping."""
+    """200 when Cursor has accepted the key and listed its models, else 503 with the reason."""
     trouble = service.trouble()
     if trouble is None:
         return json_response({"status": "ready"})

@@ -7,7 +7,7 @@ import {showTables} from "./tables.js";
 import {showTry, startTry} from "./try.js";
 import {number, preferred, rich, speak, t} from "./words.js";
 
-const LOOK_MS = 5000;
+const LOOK_MS = 15_000;
 const DEFAULT_KEY = "0000";
 const WRITTEN_MODEL = "claude-sonnet-4-5-20250929";
 const onLoopback = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(location.hostname);
@@ -42,8 +42,9 @@ async function ask(path) {
 
 async function look() {
   const before = state.running;
-  const {status, body} = await ask("health");
+  const [{status, body}, ready] = await Promise.all([ask("health"), state.key && ask("ready")]);
   state.running = status === 200;
+  state.ready = ready || null;
   if (state.running) state.clock = body.timestamp;
   if (state.running && !before) await learn();
   showState();
@@ -61,11 +62,10 @@ async function learn() {
 
 async function useKey() {
   const {key} = state;
-  const canBeReady = state.reference?.routes.some(({path}) => path === "/ready");
-  const [models, ready] = await Promise.all([key && ask("v1/models"), key && canBeReady && ask("ready")]);
+  const [models, ready] = await Promise.all([key && ask("v1/models"), key && ask("ready")]);
   if (key !== state.key) return;
   state.models = models?.status === 200 ? models.body.data : [];
-  state.error = models && models.status !== 200 ? models : null;
+  state.error = models && ![0, 200].includes(models.status) ? models : null;
   state.ready = ready || null;
   showAll();
 }
@@ -95,7 +95,8 @@ function showState() {
       {cloud: "Cursor", uistream: t("UI message stream"), simulator: t("Simulator")}[upstream] ?? t("none"))],
     [t("Version"), reference.version],
     [t("Up for"), running ? uptime() : "–"],
-    ...ready ? [[t("Ready"), ready.status === 200 ? t("yes") : `${t("no")}: ${ready.body?.reason ?? ready.status}`]] : []]));
+    ...running && ready ? [[t("Ready"), ready.status === 200 ? t("yes")
+      : el("span", {class: "wrong"}, `${t("no")}: ${ready.body.reason ?? ready.status}`)]] : []]));
 }
 
 // What changes with the key and the language.

@@ -1,29 +1,51 @@
-"""The documents are true: every setting, route and parameter stands in them as the code has it."""
+"""The documents are true: what stands in README.md's tables and examples is what the code has."""
 
-from dataclasses import fields
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from cursor2api.config import Config
-from cursor2api.parameters import PARAMETERS
+from cursor2api.reference import reference
+from cursor2api.views import routes
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
+ABOUT = reference(Config(), version="1", started=0, routes=routes(), examples={})
 
 
-@pytest.mark.parametrize("name", [option.name.upper() for option in fields(Config)])
-def test_a_setting_is_documented(name):
-    assert f"| `{name}` |" in README
+def row(*cells):
+    return "| " + " | ".join(cells) + " |"
+
+
+def codes(kind):
+    return ", ".join(f"`{code or json.dumps(code)}`" for code in kind["codes"])
+
+
+ROWS = [
+    *(row(f"`{each['method']} {each['path']}`", "key" if each["key"] else "", each["what"])
+      for each in ABOUT["routes"]),
+    *(row(f"`{each['name']}`", each["what"]) for each in ABOUT["headers"]),
+    *(row(str(each["status"]), f"`{each['type']}`", codes(each), each["when"]) for each in ABOUT["errors"]),
+    *(row(f"`{each['name']}`", each["type"], each["range"], each["effect"], each["what"])
+      for each in ABOUT["parameters"]),
+    *(row(f"`{each['name']}`", f"`{each['default']}`" if each["default"] else "", each["help"])
+      for each in ABOUT["settings"])]
+
+
+@pytest.mark.parametrize("line", ROWS)
+def test_the_readme_has_each_row_of_the_reference(line):
+    assert line in README.splitlines()
+
+
+@pytest.mark.parametrize("name", [each["name"] for each in ABOUT["settings"]])
+def test_a_setting_can_be_copied_from_the_example_file(name):
     assert f"#{name}=" in (ROOT / ".env.example").read_text("utf-8")
 
 
-@pytest.mark.parametrize("parameter", PARAMETERS, ids=[each.name for each in PARAMETERS])
-def test_a_parameter_stands_in_the_readme_as_in_the_table(parameter):
-    assert (f"| `{parameter.name}` | {parameter.type} | {parameter.range} | {parameter.effect} | "
-            f"{parameter.what} |") in README
-
-
-@pytest.mark.parametrize("path", ["/health", "/v1/models", "/v1/models/{id}", "/v1/chat/completions"])
-def test_a_route_is_in_the_readme_and_on_the_page(path):
-    assert path in README and path in (ROOT / "static" / "index.html").read_text("utf-8")
+def test_an_example_of_the_readme_is_the_pages_own():
+    blocks = [re.sub(r"^    ", "", block, flags=re.M) for block in re.findall(
+        r"(?<=\n\n)(?:    (?:curl http|curl -N http|from openai)[^\n]*\n)(?:    [^\n]*\n|\n(?=    ))*", README)]
+    examples = {path.read_text() for path in (ROOT / "static/examples").iterdir()}
+    assert len(blocks) >= 5 and set(blocks) <= examples

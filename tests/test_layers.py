@@ -14,7 +14,8 @@ ROOMS = {name: room for room, names in enumerate([
     ["sse", "chat", "jsonstream"],
     ["transforms", "calls", "jsonreply"],
     ["toolcalls", "prompt", "prefix", "encode"],
-    ["upstream.http", "models", "keys", "slots", "metrics", "conversations"],
+    ["reference"],
+    ["upstream.http", "models", "keys", "slots", "metrics", "conversations", "site"],
     ["upstream", "upstream.cloud", "upstream.uistream", "reply", "redisstore", "agents"],
     ["service"],
     ["views"],
@@ -23,12 +24,12 @@ ROOMS = {name: room for room, names in enumerate([
 ASIDE = {
     "brain": set(), "simulator": {"brain"}, "recorder": {"events", "prompt"},
     "doctor": {"config", "errors", "recorder"}}
-PURE = {name for name, room in ROOMS.items() if room <= ROOMS["encode"]} - {"logs"}
+PURE = {name for name, room in ROOMS.items() if room <= ROOMS["reference"]} - {"logs"}
 WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 FOREIGN = {
     "schema": {"jsonschema", "referencing"},
     "upstream.http": {"certifi"}, "metrics": {"prometheus_client"}, "redisstore": {"redis"},
-    "views": {"werkzeug"}, "wsgi": {"werkzeug"}, "worker": {"gunicorn"},
+    "site": {"werkzeug"}, "views": {"werkzeug"}, "wsgi": {"werkzeug"}, "worker": {"gunicorn"},
     "simulator": {"werkzeug"}, "doctor": {"app", "werkzeug"}}
 
 

@@ -13,9 +13,8 @@ import requests
 from conftest import ROOT, free_port, until
 
 README = (ROOT / "README.md").read_text("utf-8")
-CURLS = re.findall(r"^    (curl (?:.*\\\n)*.*)$", README, re.M)
-EXPECTED = ['"object": "list"', '"finish_reason": "stop"', "data: [DONE]", '"finish_reason": "tool_calls"',
-            '"finish_reason": "stop"']
+CURLS = re.findall(r"^    (curl .*(?:\n {6}.*)*)", README, re.M)
+EXPECTED = ['"object": "list"', '"finish_reason": "stop"', "data: [DONE]", '"finish_reason": "tool_calls"']
 
 
 class Started:

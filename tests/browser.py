@@ -1,0 +1,46 @@
+"""The page in a real Chromium, watched: it must not complain, and must ask nobody but its own service."""
+
+import os
+import shutil
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WATCH = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation", (event) =>
+  violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`));
+"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        # Chromium's own sandbox does not work for root.
+        one = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] * (os.geteuid() == 0))
+        yield one
+        one.close()
+
+
+@contextmanager
+def visit(browser, url, *, failing=(), ready=".cards", **options):
+    """A page that has loaded. `failing` are parts of what the console may say, as "401" for an error."""
+    context = browser.new_context(**{"locale": "en-US", "viewport": {"width": 1280, "height": 900}, **options})
+    context.set_default_timeout(30_000)
+    context.add_init_script(WATCH)
+    page = context.new_page()
+    said, asked = [], []
+    page.on("console", lambda message: said.append(message.text) if message.type != "log" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(url)
+    page.wait_for_selector(ready)
+    yield page
+    unexpected = [text for text in said if not any(part in text for part in failing)]
+    assert not unexpected and not page.evaluate("violations")
+    assert asked and all(each.startswith(url + "/") for each in asked)
+    context.close()

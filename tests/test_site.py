@@ -1,0 +1,183 @@
+"""The page as HTTP serves it, its data, its words, and its examples run as they stand."""
+
+import gzip
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+import requests
+from conftest import MODEL, ROOT, gateway
+
+from cursor2api.config import Config
+from cursor2api.errors import KINDS
+from cursor2api.reference import reference
+from cursor2api.views import routes
+
+STATIC = ROOT / "static"
+FILES = ["/", "/reference.json", *(f"/static/{path.name}" for path in STATIC.iterdir() if path.is_file())]
+EXPECTED = {"models": MODEL, "chat": "Hello", "stream": "Hello", "tool": "Paris", "kilo": "attempt_completion"}
+ABOUT = reference(Config(), version="1", started=0, routes=routes(), examples={})
+
+
+def get(gate, path, **headers):
+    return requests.get(gate.url + path, timeout=10, headers={"Accept-Encoding": "identity", **headers})
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_a_file_is_sent_once_packed_if_asked_and_can_be_headed(gate, path):
+    plain = get(gate, path)
+    packed = requests.get(gate.url + path, timeout=10, stream=True, headers={"Accept-Encoding": "br, gzip"})
+    assert packed.headers["Content-Encoding"] == "gzip" and "Content-Encoding" not in plain.headers
+    assert gzip.decompress(packed.raw.read(decode_content=False)) == plain.content
+    assert "Accept-Encoding" in plain.headers["Vary"] and plain.headers["Cache-Control"] == "no-cache"
+    assert get(gate, path, **{"Accept-Encoding": "gzip;q=0"}).headers.get("Content-Encoding") is None
+    tags = plain.headers["ETag"], packed.headers["ETag"]
+    assert len(set(tags)) == 2
+    for tag, encoding in zip(tags, ("identity", "gzip")):
+        again = get(gate, path, **{"If-None-Match": f'"other", {tag}', "Accept-Encoding": encoding})
+        assert again.status_code == 304 and not again.content and again.headers["ETag"] == tag
+    assert get(gate, path, **{"If-None-Match": '"other"'}).status_code == 200
+    head = requests.head(gate.url + path, timeout=10, headers={"Accept-Encoding": "identity"})
+    assert head.status_code == 200 and not head.content
+    assert int(head.headers["Content-Length"]) == len(plain.content)
+    if path.startswith("/static/"):
+        assert plain.content == (ROOT / path[1:]).read_bytes()
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_a_file_forbids_what_it_does_not_need(gate, path):
+    headers = get(gate, path).headers
+    policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
+    assert policy["default-src"] == policy["form-action"] == policy["frame-ancestors"] == "'none'"
+    assert {policy[f"{kind}-src"] for kind in ("script", "style", "img", "connect")} == {"'self'"}
+    assert policy["require-trusted-types-for"] == "'script'" and "unsafe" not in str(policy)
+    assert headers["X-Content-Type-Options"] == "nosniff" and headers["X-Frame-Options"] == "DENY"
+    assert headers["Referrer-Policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("path", ["/static/", "/static/nothing.js", "/static/examples", "/static/..%2Fapp.py",
+                                  "/static/examples/chat.py", "/static/%2e%2e/app.py", "/app.py"])
+def test_nothing_else_is_a_file(gate, path):
+    response = get(gate, path)
+    assert response.status_code == 404 and set(response.json()) == {"error"}
+
+
+def test_the_reference_tells_no_secret_and_what_the_code_has():
+    secrets = {"API_KEY": "name-of-ann:key-of-ann", "CURSOR_API_KEY": "key-of-cursor", "SYSTEM_PROMPT_INJECT": "inject-me",
+               "UISTREAM_HEADERS": '{"Authorization": "Bearer key-of-ui"}'}
+    with gateway(environ=secrets) as gate:
+        response = get(gate, "/reference.json")
+        about = response.json()
+        assert not any(value in response.text for value in ("key-of", "inject-me", "name-of"))
+        assert not about["default_key"] and about["upstream"] == "simulator"
+        now = get(gate, "/health").json()["timestamp"]
+        assert now - 60 < about["started"] <= now
+    assert about["parameters"] == ABOUT["parameters"] and about["settings"] == ABOUT["settings"]
+    assert {path: get_key for path, get_key in ((row["path"], row["key"]) for row in about["routes"])} == {
+        "/": False, "/static/{name}": False, "/reference.json": False, "/health": False, "/ready": False,
+        "/metrics": True, "/v1/models": True, "/v1/models/{model}": True, "/v1/chat/completions": True}
+
+
+def skeleton(value):
+    """The shape of a JSON value: keys and kinds."""
+    if isinstance(value, dict):
+        return {key: skeleton(member) for key, member in value.items()}
+    return [skeleton(member) for member in value] if isinstance(value, list) else type(value).__name__
+
+
+def test_a_reply_in_the_reference_has_the_form_of_a_real_one(gate):
+    gate.simulator.script({"replies": [{"text": "Hello, world", "chunk": 7, "times": 0}]})
+    shown = {row["name"]: row["text"] for row in ABOUT["replies"]}
+    assert skeleton(json.loads(shown["A completion"])) == skeleton(gate.say().json())
+    streamed = gate.say(stream=True, stream_options={"include_usage": True}).text
+
+    def shapes(text):
+        return [skeleton(json.loads(frame[6:])) for frame in text.strip().split("\n\n")[:-1]]
+    assert shapes(shown["A stream, with `include_usage`"]) == shapes(streamed)
+
+
+def test_an_error_in_the_reference_is_the_error_that_comes(gate):
+    def error(method, path, data=None, **headers):
+        response = requests.request(method, gate.url + path, data=data, timeout=10, headers=headers)
+        return response.status_code, response.json()
+    chat, key, kind = "/v1/chat/completions", {"api-key": "0000"}, {"Content-Type": "application/json"}
+    hello = '"messages": [{"role": "user", "content": "Hello"}]'
+    shown = [(row["status"], row["body"]) for row in ABOUT["errors"]]
+    for came in [
+            error("POST", chat, f'{{"model": "{MODEL}"}}', **key, **kind),
+            error("POST", chat, f'{{"model": "{MODEL}", "n": 0, {hello}}}', **key, **kind),
+            error("POST", chat, "nonsense", **key, **kind),
+            error("POST", chat, f'{{"model": "NAME", {hello}}}', **key, **kind),
+            error("GET", "/v1/models", **{"api-key": "wrong"}),
+            error("GET", "/v1/models", **key, **{"X-Forwarded-For": "203.0.113.9"}),
+            error("GET", "/v1/models/NAME", **key),
+            error("DELETE", "/v1/models", **key),
+            error("POST", chat, "<a/>", **key, **{"Content-Type": "text/xml"})]:
+        assert came in shown
+
+
+def test_every_code_of_the_source_stands_in_the_reference():
+    source = "".join(path.read_text() for path in (ROOT / "cursor2api").rglob("*.py")
+                     if path.name not in ("simulator.py", "brain.py", "reference.py"))
+    codes = set(re.findall(r'\bcode(?: = |=)(?:code or )?"(\w+)"|"late": "(\w+)"', source))
+    codes = {code for pair in codes for code in pair if code}
+    known = {code for kind in KINDS for code in kind.codes}
+    # No caller sees these two: one is in /ready's answer, with the other the caller has left.
+    assert len(codes) > 25 and codes - known == {"starting", "caller_left"}
+
+
+class Texts(HTMLParser):
+    """The texts of the markup that are translated."""
+
+    def __init__(self):
+        super().__init__()
+        self.found, self.inside = [], False
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.inside = "data-t" in attributes
+        self.found += [attributes[name] for name in ("aria-label", "placeholder")
+                       if f"data-t-{name}" in attributes]
+
+    def handle_data(self, data):
+        if self.inside:
+            self.found.append(data)
+
+    def handle_endtag(self, tag):
+        self.inside = False
+
+
+def test_every_text_of_the_page_and_of_the_reference_has_its_chinese():
+    markup = Texts()
+    markup.feed((STATIC / "index.html").read_text())
+    script = "".join(path.read_text() for path in STATIC.glob("*.js"))
+    texts = markup.found + re.findall(r'\b(?:t|rich)\(\s*"((?:[^"\\]|\\.)*)"', script)
+    texts += [row[key] for part, keys in {
+        "routes": ["what"], "headers": ["what"], "parameters": ["effect", "what"], "errors": ["when"],
+        "settings": ["help"], "replies": ["name"]}.items() for row in ABOUT[part] for key in keys]
+    texts += [row["range"] for row in ABOUT["parameters"] if re.search(r"\b(at|to|of|an?)\b", row["range"])]
+    assert set(json.loads((STATIC / "zh.json").read_text())) == set(texts)
+
+
+@pytest.fixture(scope="module")
+def strict():
+    with gateway(environ={"KILO_TOOL_STRICT": "true"}) as one:
+        yield one
+
+
+@pytest.mark.parametrize("path", sorted(path for path in (STATIC / "examples").iterdir()
+                                        if path.suffix in (".sh", ".py")), ids=lambda path: path.name)
+def test_an_example_does_what_it_says(strict, path):
+    """Those in JavaScript are run by `make test-clients`."""
+    text = path.read_text().replace("http://127.0.0.1:8002", strict.url)
+    run = subprocess.run(["bash"] if path.suffix == ".sh" else [sys.executable], input=text, text=True,
+                         capture_output=True, timeout=60)
+    assert run.returncode == 0 and EXPECTED[path.stem] in run.stdout
+
+
+def test_every_example_is_there_in_every_language():
+    assert {path.name for path in (STATIC / "examples").iterdir()} == {
+        f"{task}.{ending}" for task in EXPECTED for ending in ("sh", "py", "mjs")}
