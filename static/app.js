@@ -1,7 +1,7 @@
 // The page: what it knows of the service, when it asks, and what it then shows anew.
 
 import {showExamples} from "./examples.js";
-import {byId, copies, el, pairs} from "./make.js";
+import {byId, copies, el, pairs, pre} from "./make.js";
 import {showModels} from "./models.js";
 import {showTables} from "./tables.js";
 import {showTry, startTry} from "./try.js";
@@ -128,7 +128,7 @@ function showModelsOrWhyNot() {
     byId("try").scrollIntoView();
   });
   else byId("models-body").replaceChildren(state.error
-    ? el("pre", {class: "error", tabindex: "0", "aria-label": t("Error")}, JSON.stringify(state.error.body, null, 2))
+    ? pre(t("Error"), "error", JSON.stringify(state.error.body, null, 2))
     : el("p", {class: "empty"}, t("Enter a key above to see the models."), " ",
       el("button", {type: "button", class: "quiet", onclick: () => byId("key").focus()}, t("Enter a key"))));
 }

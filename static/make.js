@@ -38,9 +38,14 @@ async function copy(text, beside) {
   beside.focus();
 }
 
+/** Text as it stands, which the keyboard can scroll. */
+export function pre(label, kind, ...parts) {
+  return el("pre", {tabindex: "0", role: "group", "aria-label": label, class: kind}, ...parts);
+}
+
 /** A block of code with a copy button; parts are texts and elements. */
 export function block(label, ...parts) {
-  const code = el("pre", {tabindex: "0", role: "group", "aria-label": label}, el("code", {}, ...parts));
+  const code = pre(label, undefined, el("code", {}, ...parts));
   return el("div", {class: "block"}, code,
     copies(el("button", {type: "button", class: "quiet"}), () => code.textContent));
 }

@@ -1,6 +1,6 @@
 // The reference, as tables made of /reference.json.
 
-import {block, byId, el} from "./make.js";
+import {block, byId, el, pre} from "./make.js";
 import {rich, t} from "./words.js";
 
 const code = (text) => text === "" ? [] : el("code", {}, text);
@@ -33,7 +33,7 @@ export function showTables({routes, parameters, headers, replies, errors, settin
       code(each.name), rich(each.what)]))),
     part("errors", t("Errors"), errors.length, table([t("Status"), t("When, and its codes"), t("Body")], errors.map((each) => [
       code(String(each.status)), [el("p", {}, rich(each.when)), each.codes.flatMap((one) => [code(one || JSON.stringify(one)), " "])],
-      el("pre", {tabindex: "0", "aria-label": t("Body")}, JSON.stringify(each.body, null, 1))]))),
+      pre(t("Body"), undefined, JSON.stringify(each.body, null, 1))]))),
     part("settings", t("Settings"), settings.length,
       el("p", {class: "hint"}, rich("Environment variables, or lines of `.env` beside app.py.")),
       table([t("Name"), t("Default"), t("What it does")], settings.map((each) => [code(each.name), code(each.default), rich(each.help)]))));

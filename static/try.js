@@ -1,7 +1,7 @@
 // The form that sends a chat, and the answer as it arrives.
 
 import {asCurl, send} from "./chat.js";
-import {block, byId, el, pairs} from "./make.js";
+import {block, byId, el, pairs, pre} from "./make.js";
 import {number, t} from "./words.js";
 
 const TOOL = {type: "function", function: {name: "get_weather", description: "The weather of a city", parameters: {
@@ -46,9 +46,8 @@ function show(reply) {
     ...thinking ? [el("details", {class: "thinking", open: !text}, el("summary", {}, t("Thinking")), el("p", {}, thinking))] : [],
     ...text ? [el("p", {class: "text"}, text)] : [],
     ...calls.map((call) => el("div", {class: "call"}, el("p", {}, el("span", {class: "tag"}, t("Tool call")), " ", el("code", {}, call.name)),
-      el("pre", {tabindex: "0", "aria-label": t("Arguments")}, pretty(call.arguments)))),
-    ...error ? [el("pre", {class: "error", tabindex: "0", "aria-label": t("Error")},
-      typeof error === "string" ? error : JSON.stringify(error, null, 2))] : []);
+      pre(t("Arguments"), undefined, pretty(call.arguments)))),
+    ...error ? [pre(t("Error"), "error", typeof error === "string" ? error : JSON.stringify(error, null, 2))] : []);
   byId("measures").replaceChildren(...pairs([
     status && [t("Status"), status],
     reply.first && [t("First token"), seconds(reply.first)],

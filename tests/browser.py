@@ -27,12 +27,18 @@ def browser():
 
 
 @contextmanager
-def visit(browser, url, *, failing=(), ready=".cards", **options):
-    """A page that has loaded. `failing` are parts of what the console may say, as "401" for an error."""
+def visit(browser, url, *, failing=(), ready=".cards", served_by=None, **options):
+    """A page that has loaded. `failing` are parts of what the console may say, as "401" for an error.
+
+    With `served_by` the browser sees `url`, and what it asks there is asked of that service: as behind a router.
+    """
     context = browser.new_context(**{"locale": "en-US", "viewport": {"width": 1280, "height": 900}, **options})
     context.set_default_timeout(30_000)
     context.add_init_script(WATCH)
     page = context.new_page()
+    if served_by:
+        page.route(url + "/**", lambda route: route.fulfill(response=route.fetch(
+            url=route.request.url.replace(url, served_by, 1))))
     said, asked = [], []
     page.on("console", lambda message: said.append(message.text) if message.type != "log" else None)
     page.on("pageerror", lambda error: said.append(str(error)))

@@ -44,8 +44,18 @@ def test_a_setting_can_be_copied_from_the_example_file(name):
     assert f"#{name}=" in (ROOT / ".env.example").read_text("utf-8")
 
 
-def test_an_example_of_the_readme_is_the_pages_own():
+@pytest.mark.parametrize("name, least", [("README.md", 5), ("README.zh-CN.md", 2)])
+def test_an_example_of_a_readme_is_the_pages_own(name, least):
     blocks = [re.sub(r"^    ", "", block, flags=re.M) for block in re.findall(
-        r"(?<=\n\n)(?:    (?:curl http|curl -N http|from openai)[^\n]*\n)(?:    [^\n]*\n|\n(?=    ))*", README)]
+        r"(?<=\n\n)(?:    (?:curl http|curl -N http|from openai)[^\n]*\n)(?:    [^\n]*\n|\n(?=    ))*",
+        (ROOT / name).read_text("utf-8"))]
     examples = {path.read_text() for path in (ROOT / "static/examples").iterdir()}
-    assert len(blocks) >= 5 and set(blocks) <= examples
+    assert len(blocks) >= least and set(blocks) <= examples
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md", "ARCHITECTURE.md"])
+def test_what_a_document_names_is_there(name):
+    text = (ROOT / name).read_text("utf-8")
+    named = re.findall(r"\]\(([\w./-]+)\)|(?:src|srcset)=\"([\w./-]+)\"", text)
+    assert all((ROOT / (link or image)).is_file() for link, image in named)
+    assert name == "ARCHITECTURE.md" or any("docs/" in (link or image) for link, image in named)

@@ -66,8 +66,8 @@ def test_nothing_else_is_a_file(gate, path):
 
 
 def test_the_reference_tells_no_secret_and_what_the_code_has():
-    secrets = {"API_KEY": "name-of-ann:key-of-ann", "CURSOR_API_KEY": "key-of-cursor", "SYSTEM_PROMPT_INJECT": "inject-me",
-               "UISTREAM_HEADERS": '{"Authorization": "Bearer key-of-ui"}'}
+    secrets = {"API_KEY": "name-of-ann:key-of-ann", "CURSOR_API_KEY": "key-of-cursor",
+               "SYSTEM_PROMPT_INJECT": "inject-me", "UISTREAM_HEADERS": '{"Authorization": "Bearer key-of-ui"}'}
     with gateway(environ=secrets) as gate:
         response = get(gate, "/reference.json")
         about = response.json()

@@ -1,0 +1,70 @@
+"""What of the page needs Node's packages: its examples in JavaScript, and axe-core's judgement of it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from browser import browser, visit  # noqa: E402, F401 (a fixture)
+from conftest import MODEL, ROOT, gateway  # noqa: E402
+
+EXPECTED = {"models": MODEL, "chat": "Hello", "stream": "Hello", "tool": '{"city":"Paris"}',
+            "kilo": "attempt_completion"}
+AXE = HERE / "node_modules/axe-core/axe.min.js"
+
+
+def nothing_done(page):
+    pass
+
+
+def everything_open(page):
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    page.check("#tool")
+    page.click("#send")
+    page.wait_for_selector("#answer[aria-busy=false] .call")
+
+
+def a_model(page):
+    page.locator(".cards button").first.click()
+    page.wait_for_selector("dialog[open]")
+
+
+def an_error(page):
+    page.fill("#key", "wrong")
+    page.press("#key", "Enter")
+    page.wait_for_selector("#models-body .error")
+    page.click("#send")
+    page.wait_for_selector("#said .error")
+
+
+@pytest.fixture(scope="module")
+def strict():
+    with gateway(environ={"KILO_TOOL_STRICT": "true"}) as one:
+        yield one
+
+
+@pytest.mark.parametrize("task", EXPECTED)
+def test_an_example_in_javascript_does_what_it_says(strict, task):
+    text = (ROOT / f"static/examples/{task}.mjs").read_text().replace("http://127.0.0.1:8002", strict.url)
+    run = subprocess.run(["node", "--input-type=module"], input=text, cwd=HERE, text=True, capture_output=True,
+                         timeout=60)
+    assert run.returncode == 0 and EXPECTED[task] in run.stdout, run.stderr
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("locale, width", [("en-US", 1280), ("zh-CN", 390)])
+@pytest.mark.parametrize("do", [nothing_done, everything_open, a_model, an_error])
+def test_axe_finds_nothing(browser, strict, do, scheme, locale, width):  # noqa: F811
+    with visit(browser, strict.url, failing=["401"], color_scheme=scheme, locale=locale,
+               viewport={"width": width, "height": 844}, reduced_motion="reduce") as page:
+        do(page)
+        page.evaluate("scrollTo(0, 0)")  # what the bar covers cannot be judged
+        page.evaluate(AXE.read_text())
+        found = page.evaluate("axe.run()")
+        assert not [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]]
+        # It cannot judge the colours of what is partly scrolled out of sight.
+        assert {each["id"] for each in found["incomplete"]} <= {"color-contrast"}
+        assert len(found["passes"]) > 20
