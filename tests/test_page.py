@@ -381,6 +381,7 @@ def test_the_pictures_of_the_readme(browser, gate, tmp_path):  # noqa: F811
     folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
     for name, options in [("page-light", {}), ("page-dark", {"color_scheme": "dark"}),
                           ("page-zh", {"locale": "zh-CN"})]:
-        with visit(browser, "http://127.0.0.1:8002", served_by=gate.url, reduced_motion="reduce", **options) as page:
+        with visit(browser, "http://127.0.0.1:8002", served_by=gate.url, reduced_motion="reduce",
+                   **options) as page:
             page.screenshot(path=folder / f"{name}.png")
         assert 10_000 < (folder / f"{name}.png").stat().st_size < 150_000
