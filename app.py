@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from dotenv import dotenv_values
 
 from cursor2api import __version__, site
 from cursor2api.agents import Agents
-from cursor2api.config import Config, ConfigError, digest
+from cursor2api.config import CURSOR_URL, Config, ConfigError, digest
 from cursor2api.conversations import Conversations
 from cursor2api.keys import Keys, read_digests
 from cursor2api.metrics import Metrics
@@ -24,8 +25,10 @@ from cursor2api.models import Models
 from cursor2api.reference import reference
 from cursor2api.service import Service
 from cursor2api.slots import Slots
+from cursor2api.upstream.bridge import Bridge, Bridges, bridge_user, installed
 from cursor2api.upstream.cloud import Cloud
 from cursor2api.upstream.http import Limits
+from cursor2api.upstream.sdk import Sdk
 from cursor2api.upstream.uistream import UiStream
 from cursor2api.views import routes
 from cursor2api.wsgi import App
@@ -36,26 +39,36 @@ HERE = Path(__file__).resolve().parent
 def environment(**more: str) -> dict[str, str]:
     """All variables: .env beside this file, before it the environment, before that `more`."""
     values = {**dotenv_values(HERE / ".env"), **os.environ, **more}
+    values["SDK_BRIDGE"] = values.get("SDK_BRIDGE") or installed()
     return {name: value for name, value in values.items() if value is not None}
 
 
 def read_config(**more: str) -> Config:
     """The settings. Ends the process if one is wrong."""
     try:
-        return Config.read(environment(**more))
+        config = Config.read(environment(**more))
+        if config.upstream_in_use == "sdk":
+            bridge_user(config.sdk_user, config.sdk_bridge)
+        return config
     except ConfigError as error:
         sys.exit(f"cursor2api: {error}")
 
 
 def make_upstream(config: Config):
-    """The adapter in use; None when nothing is configured."""
+    """The adapter in use; None when nothing is configured. Raises ConfigError."""
     limits = Limits(config.connect_timeout, config.create_timeout, config.timeout, config.retry_s)
     if config.upstream_in_use == "uistream":
         return UiStream(config.uistream_url, dict(config.uistream_headers), limits, pool=config.threads)
-    if config.upstream_in_use:
-        return Cloud(config.cursor_base_url, config.cursor_api_key, limits, pool=config.threads,
-                     name=config.upstream_in_use)
-    return None
+    if config.upstream_in_use is None:
+        return None
+    cloud = Cloud(config.cursor_base_url, config.cursor_api_key, limits, pool=config.threads,
+                  name=config.upstream_in_use)
+    if config.upstream_in_use != "sdk":
+        return cloud
+    start = partial(
+        Bridge, config.sdk_bridge, bridge_user(config.sdk_user, config.sdk_bridge),
+        "" if config.cursor_base_url == CURSOR_URL else config.cursor_base_url, limits, config.threads)
+    return Sdk(Bridges(start, config.sdk_idle_s, config.retry_s), config.cursor_api_key, cloud.models, limits)
 
 
 def make_store(config: Config):

@@ -6,7 +6,7 @@ All text in a Chat can be encoded: half a surrogate pair has become U+FFFD.
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 from .errors import BadRequest
@@ -35,9 +35,10 @@ NO_ARGUMENTS = {"type": "object", "properties": {}}  # what absent parameters me
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture: an http(s) URL, or data:image/...;base64,..."""
+    """A picture: an http(s) URL, or data:image/...;base64,...; `path` is where the request has it."""
 
     url: str
+    path: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,14 +274,16 @@ _DATA_URL = re.compile(r"(?i:data:image/(?:png|jpeg|gif|webp);base64,)([a-zA-Z0-
 
 def _image(value: object, path: str) -> Image:
     if isinstance(value, str):
-        return Image(_image_url(value, path))
-    return Image(read(an_object(value, path), path, "url", _image_url))
+        return _image_url(value, path)
+    return read(an_object(value, path), path, "url", _image_url)
 
 
-def _image_url(value: object, path: str) -> str:
+def _image_url(value: object, path: str) -> Image:
     data = _DATA_URL.fullmatch(_text(value, path))
-    if data and (data.end() - data.start(1)) % 4 == 0 or _WEB_URL.fullmatch(value):
-        return value
+    if data and (data.end() - data.start(1)) % 4 == 0:
+        return Image(value[:data.start(1)].lower() + data[1], path)
+    if _WEB_URL.fullmatch(value):
+        return Image(value, path)
     raise unexpected(path, "an http(s) URL or data:image/(png|jpeg|gif|webp);base64,(base64)",
                      value)
 

@@ -6,9 +6,12 @@ Every field is one variable, its name in capitals; a bad value is a ConfigError 
 import hashlib
 import json
 import re
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
+CURSOR_URL = "https://api.cursor.com"
 DAY = 86_400  # longer waits than this do not fit all clocks
 DEFAULT_KEY = "0000"
 
@@ -128,6 +131,13 @@ def _redis_url(value: str) -> str:
     return value
 
 
+def _command(value: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(value))
+    except ValueError:
+        raise ValueError("a command as a shell takes it, its quotes closed") from None
+
+
 def _headers(value: str) -> tuple[tuple[str, str], ...]:
     try:
         headers = json.loads(value or "{}")
@@ -162,12 +172,20 @@ class Config:
         False, _flag, "take any other key for the caller's own Cursor key: it is used for that request "
         "and kept nowhere")
     upstream: str = _option(
-        "auto", _one_of("auto", "cloud", "uistream", "simulator"),
-        "auto, cloud, uistream or simulator; auto is cloud with CURSOR_API_KEY or KEY_PASSTHROUGH, else "
-        "uistream with UISTREAM_URL")
-    cursor_api_key: str = _option("", _key, "your Cursor API key, for the cloud upstream", repr=False)
+        "auto", _one_of("auto", "sdk", "cloud", "uistream", "simulator"),
+        "auto, sdk, cloud, uistream or simulator; auto is, with CURSOR_API_KEY or KEY_PASSTHROUGH, sdk if "
+        "its package is installed and cloud if not, else uistream with UISTREAM_URL")
+    cursor_api_key: str = _option(
+        "", _key, "your Cursor API key, for the sdk and cloud upstreams", repr=False)
     cursor_base_url: str = _option(
-        "https://api.cursor.com", _base_url, "where Cursor's API is")
+        CURSOR_URL, _base_url, "where Cursor's API is")
+    sdk_bridge: tuple[str, ...] = _option(
+        (), _command, "the command that starts the SDK's bridge; the one of the package cursor-sdk unless set")
+    sdk_user: str = _option(
+        "", _text, "user that the bridge runs as when the service is started by root; nobody unless set")
+    sdk_idle_s: float = _option(
+        600.0, _number(float, 0, DAY), "the bridge is ended, for its memory, when it has had no request for "
+        "so long; 0 is never")
     uistream_url: str = _option(
         "", _url, "a service that speaks the AI SDK UI message stream; POSTed to as it stands")
     uistream_headers: tuple[tuple[str, str], ...] = _option(
@@ -266,7 +284,10 @@ class Config:
         return cls(**values)._checked()
 
     def _checked(self) -> "Config":
-        if self.upstream in ("cloud", "simulator") and not (self.cursor_api_key or self.key_passthrough):
+        if self.upstream == "sdk" and not self.sdk_bridge:
+            raise ConfigError("UPSTREAM: expected the package cursor-sdk for sdk, got none; this installs it: "
+                              f"{sys.executable} -m pip install -r requirements-sdk.txt")
+        if self.upstream in ("sdk", "cloud", "simulator") and not (self.cursor_api_key or self.key_passthrough):
             raise ConfigError(f"CURSOR_API_KEY: expected a key with UPSTREAM={self.upstream}, got none")
         if self.key_passthrough and self.upstream_in_use == "uistream":
             raise ConfigError("KEY_PASSTHROUGH: expected an upstream that takes Cursor's keys, got uistream")
@@ -287,11 +308,11 @@ class Config:
 
     @property
     def upstream_in_use(self) -> str | None:
-        """cloud, uistream or simulator; None when nothing is configured."""
+        """sdk, cloud, uistream or simulator; None when nothing is configured."""
         if self.upstream != "auto":
             return self.upstream
         if self.cursor_api_key or self.key_passthrough:
-            return "cloud"
+            return "sdk" if self.sdk_bridge else "cloud"
         return "uistream" if self.uistream_url else None
 
     @property
@@ -299,5 +320,6 @@ class Config:
         """All upstreams that the settings suffice for."""
         if self.upstream == "simulator":
             return ("simulator",)
-        return (("cloud",) if self.cursor_api_key else ()) + (
+        cursor = ("sdk", "cloud") if self.sdk_bridge else ("cloud",)
+        return (cursor if self.cursor_api_key else ()) + (
             ("uistream",) if self.uistream_url and self.models else ())

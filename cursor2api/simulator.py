@@ -642,15 +642,19 @@ class Simulator:
             with self.changed:
                 conflict()
                 run = self.begin(agent, body, reply, reply.get("boot", 0))
-                self.agents[agent_id] = agent
-                if len(self.agents) > KEPT:
-                    del self.agents[next(iter(self.agents))]
+                self.keep(agent)
             self.pause(request, run.boot)
             return answer({"agent": agent.view(), "run": run.view() | {"status": "CREATING"}}, 201)
 
         conflict()
         reply, refusal = self.choose(body["prompt"]["text"], "create")
         return self.act(request, refusal, work)
+
+    def keep(self, agent: Agent) -> None:
+        with self.changed:
+            self.agents[agent.id] = agent
+            if len(self.agents) > KEPT:
+                del self.agents[next(iter(self.agents))]
 
     def follow_up(self, request, agent):
         body = check_body(request, RUN_FIELDS)
@@ -780,17 +784,23 @@ class Simulator:
             part.get("text", "") for part in message["parts"] if part.get("type") == "text"))
             for message in messages]
         images = sum(part.get("type") == "file" for part in messages[-1]["parts"])
-        prompt = texts[0][1] if len(texts) == 1 else "\n".join(
-            f"<{role}_chat>\n{text}\n</{role}_chat>" for role, text in texts)
+        *earlier, prompt = [text for role, text in texts if role == "user"] or [""]
+        if earlier and brain.read(earlier[0]).bare:
+            earlier, prompt = [], "\n".join(
+                f"<{role}_chat>\n{text}\n</{role}_chat>" for role, text in texts)
         model = check_model({"id": body.get("model") or MODELS[0]["id"]}, "invalid_model")
 
         def work():
-            run = self.compose(prompt, images, model, reply, [], reply.get("boot", 0))
+            run = self.compose(prompt, images, model, reply, earlier, reply.get("boot", 0))
             run.planned = ui_frames(run)
+            agent = Agent(f"ui-{uuid.uuid4()}", key_of(request), "chat", model, [run])
+            self.keep(agent)  # so that the state shows it; it ends with its connection
             version = {"x-vercel-ai-ui-message-stream": "v1", "x-accel-buffering": "no",
                        "Cache-Control": "no-cache"}
             self.pause(request, run.boot)
-            return self.open(request, run, lambda: run.planned, b": keep-alive\n\n", version)
+            response = self.open(request, run, lambda: run.planned, b": keep-alive\n\n", version)
+            response.call_on_close(lambda: self.delete(request, agent))
+            return response
 
         reply, refusal = self.choose(prompt, "create")
         return self.act(request, refusal, work)

@@ -1,6 +1,7 @@
 """A real gunicorn in front of a real simulator, on free ports, ended by its own process id."""
 
 import os
+import pwd
 import shlex
 import signal
 import socket
@@ -18,11 +19,14 @@ from cursor2api.simulator import serve
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "claude-sonnet-4-5-20250929"
+UPSTREAMS = ["cloud", "uistream", "sdk"]
+STAND_IN = shlex.join([sys.executable, "-I", str(ROOT / "cursor2api" / "bridge_simulator.py")])
 
 
 class Gateway:
-    def __init__(self, url, simulator, log, process):
+    def __init__(self, url, simulator, log, process, upstream):
         self.url, self.simulator, self._log, self.process = url, simulator, log, process
+        self.upstream = upstream
 
     def log(self):
         """All that the service has logged."""
@@ -74,16 +78,24 @@ def free_port():
         return one.getsockname()[1]
 
 
+def settings_of(upstream, simulator_url):
+    """The settings that make an upstream of the simulator."""
+    return {"UPSTREAM": upstream, "CURSOR_API_KEY": "key-of-the-gateway", "CURSOR_BASE_URL": simulator_url} | {
+        "uistream": {"UISTREAM_URL": simulator_url + "/ui/chat", "MODELS": f"{MODEL},gemini-3-flash"},
+        "sdk": {"SDK_BRIDGE": f"{STAND_IN} --backend {simulator_url}",
+                "SDK_USER": pwd.getpwuid(os.geteuid()).pw_name}}.get(upstream, {})
+
+
 @contextmanager
-def gateway(script=None, environ=None, **simulator_options):
+def gateway(script=None, environ=None, upstream="simulator", **simulator_options):
     """The service as a user runs it; `environ` adds to its settings, which no .env can reach.
 
     No agent is kept unless a test asks for it: what is then at Cursor has been forgotten there.
     """
     with serve(script=script, **simulator_options) as simulator, TemporaryFile("w+") as log:
         port = free_port()
-        settings = {"UPSTREAM": "simulator", "CURSOR_API_KEY": "key-of-the-gateway", "PORT": str(port),
-                    "CURSOR_BASE_URL": simulator.url, "RETRY_S": "0.01", "KEEP_AGENTS": "0",
+        settings = {**settings_of(upstream, simulator.url), "PORT": str(port), "RETRY_S": "0.01",
+                    "KEEP_AGENTS": "0",
                     **(environ or {})}
         process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--bind",
@@ -92,12 +104,35 @@ def gateway(script=None, environ=None, **simulator_options):
         url = f"http://127.0.0.1:{port}"
         try:
             assert until(lambda: _up(url) or process.poll() is not None) and process.poll() is None
-            gate = Gateway(url, simulator, log, process)
+            gate = Gateway(url, simulator, log, process, upstream)
             yield gate
             assert "Traceback" not in gate.log()  # whatever befalls it, nothing is a fault of ours
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=60)
+
+
+def descendants(pid):
+    """The ids of all processes below one."""
+    below = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        below.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found = list(below.get(pid, ()))
+    for id in found:
+        found += below.get(id, ())
+    return found
+
+
+def command(pid):
+    """A process's command line; empty for one that has ended."""
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
 
 
 def _up(url):
@@ -107,10 +142,17 @@ def _up(url):
         return False
 
 
+def pytest_generate_tests(metafunc):
+    """A test that takes `gate` runs over every upstream, or over those that it is marked with."""
+    if "gate" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("upstreams")
+        metafunc.parametrize("shared", mark.args if mark else UPSTREAMS, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def shared():
-    """One gateway for all tests that only need the usual settings; each sets its own script."""
-    with gateway() as one:
+def shared(request):
+    """One gateway an upstream for all tests that only need the usual settings; each sets its own script."""
+    with gateway(upstream=request.param) as one:
         yield one
 
 

@@ -166,7 +166,7 @@ MESSAGES = [
      Message("user", (Image("https://a.example/b.png?c=d"),))),
     ("upper case in a data URL", {"role": "user", "content": [
         {"type": "image_url", "image_url": "DATA:image/JPEG;base64,AAAA"}]},
-     Message("user", (Image("DATA:image/JPEG;base64,AAAA"),))),
+     Message("user", (Image("data:image/jpeg;base64,AAAA"),))),
     ("assistant without content", {"role": "assistant", "tool_calls": [CALL]},
      Message("assistant", (), None, (Call("c1", "f", '{"a":1}'),))),
     ("assistant, null content", {"role": "assistant", "content": None}, Message("assistant", ())),

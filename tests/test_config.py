@@ -8,7 +8,8 @@ from cursor2api.config import Config, ConfigError, KeyLimit
 
 DEFAULTS = {
     "port": 8002, "api_key": (("default", "0000"),), "upstream": "auto", "cursor_api_key": "",
-    "cursor_base_url": "https://api.cursor.com", "uistream_url": "", "uistream_headers": (),
+    "cursor_base_url": "https://api.cursor.com", "sdk_bridge": (), "sdk_user": "",
+    "sdk_idle_s": 600.0, "uistream_url": "", "uistream_headers": (),
     "models": (), "model_aliases": (), "system_prompt_inject": "", "max_input_length": 200_000,
     "expose_thinking": False, "max_n": 4, "strict_params": False, "tool_streaming": "pieces",
     "max_body_bytes": 20_000_000, "request_timeout": 60.0, "send_timeout": 60.0, "kilo_tool_strict": False,
@@ -58,6 +59,8 @@ GOOD = [
     ("CONNECT_TIMEOUT", "3", "connect_timeout", 3.0), ("CREATE_TIMEOUT", "60", "create_timeout", 60.0),
     ("RETRY_S", "0.01", "retry_s", 0.01), ("FIRST_BYTE_S", "0", "first_byte_s", 0.0),
     ("HEARTBEAT_S", "0.1", "heartbeat_s", 0.1), ("TIMEOUT", "86400", "timeout", 86400.0),
+    ("SDK_BRIDGE", "'a b' -c", "sdk_bridge", ("a b", "-c")), ("SDK_USER", "x", "sdk_user", "x"),
+    ("SDK_IDLE_S", "0", "sdk_idle_s", 0.0),
     *((name, value, name.lower(), expected)
       for name in ("EXPOSE_THINKING", "STRICT_PARAMS", "KILO_TOOL_STRICT", "DEBUG",
                    "KEY_PASSTHROUGH", "DEBUG_CONTENT")
@@ -84,7 +87,8 @@ BAD = [
     ({"UISTREAM_HEADERS": '{"secret-key": 1}'}, "UISTREAM_HEADERS"), ({"UPSTREAM": "x"}, "UPSTREAM"),
     ({"CURSOR_BASE_URL": "ftp://x"}, "CURSOR_BASE_URL"), ({"UPSTREAM": "cloud"}, "CURSOR_API_KEY"),
     ({"UPSTREAM": "uistream"}, "UISTREAM_URL"), ({"UISTREAM_URL": "http://x"}, "MODELS"),
-    ({"UPSTREAM": "simulator"}, "CURSOR_API_KEY"),
+    ({"UPSTREAM": "simulator"}, "CURSOR_API_KEY"), ({"UPSTREAM": "sdk", "CURSOR_API_KEY": "secret"}, "UPSTREAM"),
+    ({"UPSTREAM": "sdk", "SDK_BRIDGE": "x"}, "CURSOR_API_KEY"), ({"SDK_BRIDGE": "'x"}, "SDK_BRIDGE"),
     ({"UISTREAM_URL": "http://x", "MODELS": ","}, "MODELS"),
     ({"API_KEY": "secret with space"}, "API_KEY"), ({"API_KEY": "a b:secret"}, "API_KEY"),
     ({"API_KEY": "name:"}, "API_KEY"), ({"API_KEY": "schl\u00fcssel-secret"}, "API_KEY"),
@@ -105,7 +109,7 @@ BAD = [
       for value in ("-1", "1.5", "1e3", "ten", "nan", "0x10", "9" * 5000)),
     *(({name: value}, name) for name in ("TIMEOUT", "CONNECT_TIMEOUT", "CREATE_TIMEOUT", "RETRY_S",
                                          "FIRST_BYTE_S", "HEARTBEAT_S", "TOTAL_TIMEOUT", "GRACE_S",
-                                         "QUEUE_S", "BODY_HEARTBEAT_S", "KEEP_AGENT_S")
+                                         "QUEUE_S", "BODY_HEARTBEAT_S", "KEEP_AGENT_S", "SDK_IDLE_S")
       for value in ("-1", "ten", "nan", "inf", "1e400", "1e300", "86401", "1s")),
     *(({name: "0"}, name) for name in ("TIMEOUT", "CONNECT_TIMEOUT", "CREATE_TIMEOUT", "RETRY_S",
                                        "HEARTBEAT_S", "KEEP_AGENT_S", "MAX_N", "MAX_BODY_BYTES")),
@@ -135,6 +139,9 @@ def test_the_upstream_follows_from_what_is_set():
     assert Config.read({"UPSTREAM": "simulator", "CURSOR_API_KEY": "k"}).upstream_in_use == "simulator"
     assert Config.read({"CURSOR_API_KEY": "k", "UISTREAM_URL": "http://x"}).upstream_in_use == "cloud"
     assert Config.read({"CURSOR_API_KEY": "k"}).upstream_in_use == "cloud"
+    assert Config.read({"CURSOR_API_KEY": "k", "SDK_BRIDGE": "x"}).upstream_in_use == "sdk"
+    assert Config.read({"SDK_BRIDGE": "x"}).upstream_in_use is None
+    assert Config.read({"CURSOR_API_KEY": "k", "SDK_BRIDGE": "x", "UPSTREAM": "cloud"}).upstream_in_use == "cloud"
     assert Config.read({"UISTREAM_URL": "http://x", "MODELS": "m"}).upstream_in_use == "uistream"
 
 

@@ -16,14 +16,15 @@ ROOMS = {name: room for room, names in enumerate([
     ["toolcalls", "prompt", "prefix", "encode"],
     ["reference"],
     ["upstream.http", "models", "keys", "slots", "metrics", "conversations", "site"],
-    ["upstream", "upstream.cloud", "upstream.uistream", "reply", "redisstore", "agents"],
+    ["upstream.bridge"],
+    ["upstream", "upstream.cloud", "upstream.sdk", "upstream.uistream", "reply", "redisstore", "agents"],
     ["service"],
     ["views"],
     ["wsgi"],
     ["worker"]]) for name in names}
 ASIDE = {
-    "brain": set(), "simulator": {"brain"}, "recorder": {"events", "prompt"},
-    "doctor": {"config", "errors", "recorder"}}
+    "brain": set(), "simulator": {"brain"}, "bridge_simulator": {"simulator"}, "upstream.keeper": set(),
+    "recorder": {"events", "prompt"}, "doctor": {"config", "errors", "recorder"}}
 PURE = {name for name, room in ROOMS.items() if room <= ROOMS["reference"]} - {"logs"}
 WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 FOREIGN = {

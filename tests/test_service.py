@@ -158,36 +158,39 @@ def test_an_image_reaches_cursor_as_an_image(gate):
     assert gate.agents()[-1]["runs"][0]["images"] == 1
 
 
-REFUSALS = [
-    (400, "validation_error", openai.BadRequestError, 400),
-    (401, "unauthorized", openai.InternalServerError, 502),
-    (403, "plan_required", openai.InternalServerError, 502),
-    (404, "agent_not_found", openai.InternalServerError, 502),
-    (429, "rate_limit_exceeded", openai.RateLimitError, 429),
-    (500, "internal_error", openai.InternalServerError, 502),
+REFUSALS = [  # with the code over uistream and sdk, which know fewer
+    (400, "validation_error", openai.BadRequestError, 400, "upstream_refused", "upstream_refused"),
+    (401, "unauthorized", openai.InternalServerError, 502, "upstream_key_refused", "unauthorized"),
+    (403, "plan_required", openai.InternalServerError, 502, "upstream_key_refused", "forbidden"),
+    (404, "agent_not_found", openai.InternalServerError, 502, "upstream_error", "upstream_error"),
+    (429, "rate_limit_exceeded", openai.RateLimitError, 429, "rate_limit_exceeded", "rate_limit_exceeded"),
+    (500, "internal_error", openai.InternalServerError, 502, "upstream_error", "upstream_error"),
 ]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
-@pytest.mark.parametrize("status, code, kind, ours", REFUSALS, ids=[row[1] for row in REFUSALS])
-def test_a_refusal_before_the_first_byte_is_a_status(gate, status, code, kind, ours, stream):
+@pytest.mark.parametrize("status, code, kind, ours, uistream, sdk", REFUSALS,
+                         ids=[row[1] for row in REFUSALS])
+def test_a_refusal_before_the_first_byte_is_a_status(gate, status, code, kind, ours, uistream, sdk, stream):
     gate.simulator.script({"replies": [{"times": 0, "create": {
         "status": status, "code": code, "message": "no", "times": 0,
         "headers": {"Retry-After": "7"} if status == 429 else {}}}]})
     with pytest.raises(kind) as raised:
         client(gate).chat.completions.create(
             model=MODEL, messages=[{"role": "user", "content": "Hi"}], stream=stream)
-    assert raised.value.status_code == ours and raised.value.code == code
+    expected = {"cloud": code, "uistream": uistream, "sdk": sdk}[gate.upstream]
+    assert raised.value.status_code == ours and raised.value.code == expected
     headers = raised.value.response.headers
     assert ours == 400 or headers.get("x-should-retry") == "false" or int(headers["Retry-After"]) > 0
-    assert status != 429 or headers["Retry-After"] == "7"
+    assert status != 429 or headers["Retry-After"] == ("20" if gate.upstream == "sdk" else "7")
 
 
 def test_a_failure_in_mid_stream_is_an_error_frame_and_no_finish(gate):
     gate.simulator.script({"replies": [{"text": "one two three", "status": "ERROR"}]})
     response = gate.say(stream=True)
     data = events(response)
-    assert "run_failed" in data[-1] and "[DONE]" not in data
+    code = "upstream_error" if gate.upstream == "uistream" else "run_failed"
+    assert code in data[-1] and "[DONE]" not in data
     assert all(not choice["finish_reason"] for chunk in data[:-1]
                for choice in json.loads(chunk)["choices"])
     gate.simulator.script({"replies": [{"text": "one two three", "status": "ERROR"}]})
@@ -197,11 +200,19 @@ def test_a_failure_in_mid_stream_is_an_error_frame_and_no_finish(gate):
     assert settled(gate)
 
 
+@pytest.mark.parametrize("fault", [{"unknown_after": 1}, {"crlf": True}, {"cut": 1}, {"burst": True}], ids=str)
+def test_what_the_upstream_said_arrives_however_it_was_said(gate, fault):
+    script = {"replies": [{"text": "one two three four five", "times": 0, **fault}]}
+    assert both(gate, script) == ("one two three four five", [], "stop")
+    assert settled(gate)
+
+
+@pytest.mark.upstreams("cloud")  # its streams can be taken up again
 @pytest.mark.parametrize("fault", [
     {"close_after": 2, "stream_times": 1}, {"reset_after": 300, "stream_times": 1},
     {"close_after": 2, "stream_times": 1, "ids": False},
     {"error_after": [1, {"code": "stream_unavailable", "message": "wait"}], "stream_times": 1},
-    {"twice_after": 1}, {"unknown_after": 1}, {"crlf": True}, {"cut": 1}, {"burst": True},
+    {"twice_after": 1},
     {"stream": {"status": 410, "code": "stream_expired", "message": "gone", "times": 0}},
 ], ids=str)
 def test_what_cursor_said_arrives_once_whatever_befalls_its_stream(gate, fault):

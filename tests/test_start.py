@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import ROOT, free_port, until
+from conftest import ROOT, descendants, free_port, until
 
 README = (ROOT / "README.md").read_text("utf-8")
 CURLS = re.findall(r"^    (curl .*(?:\n {6}.*)*)", README, re.M)
@@ -35,21 +35,6 @@ class Started:
             return requests.get(self.url + "/health", timeout=5).ok
         except requests.ConnectionError:
             return False
-
-    def children(self):
-        """The ids of all processes below this one."""
-        below, found = {}, []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = stat.read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            below.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-        ids = [self.process.pid]
-        while ids:
-            found += (more := below.get(ids.pop(), []))
-            ids += more
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +62,7 @@ def test_a_curl_of_the_readme_prints_what_it_says(started, curl, expected):
 def test_a_signal_ends_everything_that_was_started(number):
     one = Started(API_KEY="a-long-secret-key")
     assert "a-long-secret-key" not in one.banner
-    ids = one.children()
+    ids = descendants(one.process.pid)
     assert len(ids) >= 3  # the simulator, gunicorn and its worker
     one.process.send_signal(number)
     one.process.communicate(timeout=60)

@@ -41,9 +41,11 @@ class Limits:
 
 
 class Http:
-    """Pooled connections to one upstream, shared by all threads. Proxies come from the environment."""
+    """Pooled connections to one upstream, shared by all threads. Proxies come from the environment,
+    unless the way is `direct`."""
 
-    def __init__(self, base_url: str, headers: dict[str, str], limits: Limits, pool: int):
+    def __init__(self, base_url: str, headers: dict[str, str], limits: Limits, pool: int, *,
+                 direct: bool = False):
         self.limits = limits
         self._url = url = urlsplit(base_url)
         self._pool = pool
@@ -53,7 +55,7 @@ class Http:
         if url.scheme == "https":
             self._tls = ssl.create_default_context()
             self._tls.load_verify_locations(certifi.where())  # for systems that have no certificates
-        proxies = {} if proxy_bypass(url.netloc) else getproxies()
+        proxies = {} if direct or proxy_bypass(url.netloc) else getproxies()
         proxy = proxies.get(url.scheme, proxies.get("all"))
         self._proxy = urlsplit(proxy if "//" in proxy else f"//{proxy}") if proxy else None
         self._to_proxy = {}
@@ -76,7 +78,7 @@ class Http:
             except StopIteration as end:
                 return end.value
 
-    def ask(self, method: str, path: str, *, json=None, headers: dict | None = None,
+    def ask(self, method: str, path: str, *, json=None, data: bytes = b"", headers: dict | None = None,
             timeout: float | None = None, late: str = "upstream_timeout", stream: bool = False,
             abandoned: Callable[[Iterator], None] | None = None) -> Iterator[Waiting]:
         """One request as a generator: Waiting at each tick, and a Response is what it returns.
@@ -85,7 +87,7 @@ class Http:
         with the code `late`. Closed while it waits for the answer, it hands what will give the Response
         to `abandoned`: an iterator that gives None at each tick before. Raises UpstreamError.
         """
-        body = b"" if json is None else jsonlib.dumps(json).encode()
+        body = data if json is None else jsonlib.dumps(json).encode()
         headers = {**self._headers, **(headers or {}), "Content-Length": len(body)}
         if json is not None:
             headers["Content-Type"] = "application/json"
