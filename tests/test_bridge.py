@@ -71,7 +71,7 @@ ENDS = [("SIGTERM", "master", signal.SIGTERM), ("SIGINT", "master", signal.SIGIN
 
 @pytest.mark.parametrize("who, number", [row[1:] for row in ENDS], ids=[row[0] for row in ENDS])
 def test_nothing_of_a_bridge_is_left_however_it_ends(who, number):
-    with running(environ={"GUNICORN_CMD_ARGS": "--graceful-timeout 1"}) as (gate, processes):
+    with running(environ={"GRACE_S": "0.2", "GUNICORN_CMD_ARGS": "--graceful-timeout 1"}) as (gate, processes):
         ids, folder, worker = processes.now(), processes.folder(), processes.worker()
         with ThreadPoolExecutor(1) as pool:
             reply = pool.submit(gate.say, "SLOW", stream=True)
