@@ -798,14 +798,13 @@ class Simulator:
             version = {"x-vercel-ai-ui-message-stream": "v1", "x-accel-buffering": "no",
                        "Cache-Control": "no-cache"}
             self.pause(request, run.boot)
-            response = self.open(request, run, lambda: run.planned, b": keep-alive\n\n", version)
-            response.call_on_close(lambda: self.delete(request, agent))
-            return response
+            return self.open(request, run, lambda: run.planned, b": keep-alive\n\n", version,
+                             lambda: self.delete(request, agent))
 
         reply, refusal = self.choose(prompt, "create")
         return self.act(request, refusal, work)
 
-    def open(self, request, run, frames, heartbeat: bytes, headers: dict) -> Response:
+    def open(self, request, run, frames, heartbeat: bytes, headers: dict, closed=None) -> Response:
         """A connection to a run: `frames()` is what it holds as far as is now known."""
         reply = run.reply
         with self.changed:
@@ -814,14 +813,16 @@ class Simulator:
             if run.connections > reply.get("stream_times", sys.maxsize):
                 reply = {key: value for key, value in reply.items() if key not in FAULTS}
 
-        def close():
-            with self.changed:
-                self.open_streams -= 1
+        def writes():
+            try:
+                yield from carve(self.follow(request, run, frames, heartbeat, reply), reply)
+            finally:  # Werkzeug does not close the response of a connection that was reset
+                with self.changed:
+                    self.open_streams -= 1
+                if closed:
+                    closed()
 
-        writes = carve(self.follow(request, run, frames, heartbeat, reply), reply)
-        response = Response(writes, mimetype="text/event-stream", headers=headers)
-        response.call_on_close(close)
-        return response
+        return Response(writes(), mimetype="text/event-stream", headers=headers)
 
     def follow(self, request, run, frames, heartbeat, reply):
         if "raw" in reply:

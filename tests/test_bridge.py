@@ -62,10 +62,11 @@ def test_a_bridge_starts_with_a_workers_first_request_and_belongs_to_the_worker(
         assert descendants(processes.keeper()) == [processes.bridge()]
 
 
-ENDS = [("SIGTERM", "master", signal.SIGTERM), ("SIGINT", "master", signal.SIGINT), ("SIGQUIT", "master", signal.SIGQUIT),
-        ("the master is killed", "master", signal.SIGKILL), ("the worker is killed", "worker", signal.SIGKILL),
-        ("the worker crashes", "worker", signal.SIGSEGV), ("the worker hangs", "worker", signal.SIGABRT),
-        ("the keeper is killed", "keeper", signal.SIGKILL), ("the keeper is told to end", "keeper", signal.SIGTERM),
+ENDS = [("SIGTERM", "master", signal.SIGTERM), ("SIGINT", "master", signal.SIGINT),
+        ("SIGQUIT", "master", signal.SIGQUIT), ("the master is killed", "master", signal.SIGKILL),
+        ("the worker is killed", "worker", signal.SIGKILL), ("the worker crashes", "worker", signal.SIGSEGV),
+        ("the worker hangs", "worker", signal.SIGABRT), ("the keeper is killed", "keeper", signal.SIGKILL),
+        ("the keeper is told to end", "keeper", signal.SIGTERM),
         ("the bridge is killed", "bridge", signal.SIGKILL), ("the bridge ends", "bridge", signal.SIGTERM)]
 
 

@@ -11,13 +11,13 @@ import struct
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import ApiError, BadRequest, KeyRefused, UpstreamCut, UpstreamError, UpstreamTimeout
 from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
 from ..prompt import Plan
 from .bridge import Bridge, Bridges
-from .http import TICK, Body, Limits
+from .http import TICK, Limits, Response
 
 log = logging.getLogger("cursor2api")
 
@@ -81,8 +81,8 @@ class Stream:
 
     def _start(self, plan: Plan) -> None:
         self._plan = plan
-        self._asked: Future | None = None  # an answer that the caller did not wait for
-        self._body: Body | None = None
+        self._asked: Iterator | None = None  # gives the answer that the caller did not wait for
+        self._body: Response | None = None
         self._run_id = ""
         self._answered = self._over = self._said = False
         self._events = self._steps()
@@ -126,18 +126,16 @@ class Stream:
             model = {"id": self._plan.model}
             if self._plan.params:
                 model["params"] = [{"id": id, "value": value} for id, value in self._plan.params]
-            answer = yield from self._ask("CreateAgent", json={"options": {
+            yield from self._ask("CreateAgent", json={"options": {
                 "agentId": self._agent, "apiKey": self._key, "model": model, "tools": {"names": []},
                 "local": {"cwd": [self._bridge.workspace], "autoReview": True}}})
-            answer.close()
             self._made = True
         message = {"text": self._plan.prompt}
         if self._plan.images:
             message["images"] = [{"data": _image(image.url)} for image in self._plan.images]
-        answer = yield from self._ask(
+        self._body = yield from self._ask(
             "Send", data=_frame({"agentId": self._agent, "message": message}), stream=True,
             headers={"Content-Type": "application/connect+json"})
-        self._body = Body(answer)
         yield from self._read(self._body)
         self._over = True
 
@@ -150,8 +148,8 @@ class Stream:
             raise failure(_object(response.content) or {}, self._own)
         return response
 
-    def _abandoned(self, future: Future) -> None:
-        self._asked = future
+    def _abandoned(self, asking: Iterator) -> None:
+        self._asked = asking
 
     def _bridge_died(self, error: UpstreamError) -> bool:
         return bool(self._bridge and error.code in ("upstream_unreachable", "upstream_cut")
@@ -159,7 +157,7 @@ class Stream:
 
     # What is read ------------------------------------------------------------------------------
 
-    def _read(self, body: Body) -> Iterator[Event]:
+    def _read(self, body: Response) -> Iterator[Event]:
         frames, heard, usage = Frames(), time.monotonic(), None
         while (data := body.read()) != b"":
             for last, message in frames.feed(data or b""):
@@ -234,16 +232,16 @@ class Stream:
         if self._asked is None:
             return
         try:
-            response = self._asked.result(self._sdk.limits.create)
+            response = next(each for each in self._asked if each is not None)
             if not self._made:
                 self._made = response.status_code == 200
                 return
-            self._body, frames, deadline = Body(response), Frames(), time.monotonic() + TIDY_S
-            while not self._run_id and time.monotonic() < deadline and (data := self._body.read()) != b"":
+            self._body, frames, deadline = response, Frames(), time.monotonic() + TIDY_S
+            while not self._run_id and time.monotonic() < deadline and (data := response.read()) != b"":
                 for _, message in frames.feed(data or b""):
                     self._run_id = self._run_id or _part(message).get("run_id") or ""
-        except (ApiError, TimeoutError) as error:
-            log.debug("an agent or run failed after its caller had left: %s", type(error).__name__)
+        except ApiError as error:
+            log.debug("an agent or run failed after its caller had left: %s", error.code)
 
     def _tidy(self, method: str, **message) -> None:
         try:
