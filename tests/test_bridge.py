@@ -94,6 +94,7 @@ def test_a_request_that_had_said_nothing_is_tried_once_more_on_a_new_bridge(gate
     response = gate.say()
     assert response.status_code == 502
     assert response.json()["error"]["code"] in ("upstream_cut", "upstream_unreachable")
+    gate.simulator.forget()
     assert until(lambda: gate.say("Please say hello").ok), "after a pause it is started again"
 
 
