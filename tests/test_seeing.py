@@ -53,6 +53,7 @@ def test_every_request_is_logged_with_who_ended_it(gate, method, path, key, fact
     assert until(lambda: gate.lines(id=response.headers["x-request-id"], **facts))
 
 
+@pytest.mark.upstreams("cloud", "sdk")  # uistream gives all failures one code
 @pytest.mark.parametrize("script, facts", [
     ({"replies": [{"text": "x", "status": "ERROR"}]}, {"closed_by": "upstream", "why": "run_failed"}),
     ({"refuse": {"create": {"status": 400}}}, {"closed_by": "upstream", "status": "400"})])
