@@ -129,6 +129,11 @@ def test_every_code_of_the_source_stands_in_the_reference():
     assert len(codes) > 25 and codes - known == {"starting", "caller_left"}
 
 
+def test_every_header_that_a_browser_may_read_stands_in_the_reference(gate):
+    exposed = get(gate, "/health").headers["Access-Control-Expose-Headers"].split(", ")
+    assert sorted(exposed) == sorted(row["name"] for row in ABOUT["headers"])
+
+
 class Texts(HTMLParser):
     """The texts of the markup that are translated."""
 
