@@ -87,10 +87,10 @@ def notes(events):
 
 
 def every_cut(reply):
-    yield [reply]
-    yield list(reply)
+    """(pieces, whether calls leave whole): in one, one by one and at each split; every other one whole."""
+    yield from (([reply], False), ([reply], True), (list(reply), False), (list(reply), True))
     for at in range(1, len(reply)):
-        yield [reply[:at], reply[at:]]
+        yield [reply[:at], reply[at:]], at % 2 == 0
 
 
 def call(name, arguments, **more):
@@ -297,9 +297,8 @@ UNFIT = [
 
 @pytest.mark.parametrize("name, reply, text, calls, finish", FIT, ids=[row[0] for row in FIT])
 def test_calls_and_text_are_told_apart_however_the_reply_is_cut(name, reply, text, calls, finish):
-    for pieces in every_cut(reply):
-        for whole in (False, True):
-            assert outcome(pieces, whole=whole) == (text, calls, finish, [], None), pieces
+    for pieces, whole in every_cut(reply):
+        assert outcome(pieces, whole=whole) == (text, calls, finish, [], None), pieces
 
 
 @pytest.mark.parametrize("name, reply, text, calls, finish, complaint, error", UNFIT,
@@ -309,9 +308,8 @@ def test_what_cannot_be_a_call_is_complained_of(name, reply, text, calls, finish
     assert expected[:3] == (text, calls, finish)
     assert len(expected[3]) == 1 and complaint in expected[3][0]
     assert expected[4] == error
-    for pieces in every_cut(reply):
-        for whole in (False, True):
-            assert outcome(pieces, whole=whole) == expected, pieces
+    for pieces, whole in every_cut(reply):
+        assert outcome(pieces, whole=whole) == expected, pieces
 
 
 ALIKE = "kept: the same call as before"
@@ -340,12 +338,11 @@ NOTED = [
 
 @pytest.mark.parametrize("reply, finish, options, expected", NOTED)
 def test_what_does_not_leave_as_it_was_written_is_noted(reply, finish, options, expected):
-    for pieces in every_cut(reply):
-        for whole in (False, True):
-            events, _ = run(pieces, finish, whole=whole, **options)
-            found = [(note.why, note.name, note.id is not None) for note in notes(events)]
-            assert found == [(why, name, left and (not whole or why == ALIKE))
-                             for why, name, left in expected], pieces
+    for pieces, whole in every_cut(reply):
+        events, _ = run(pieces, finish, whole=whole, **options)
+        found = [(note.why, note.name, note.id is not None) for note in notes(events)]
+        assert found == [(why, name, left and (not whole or why == ALIKE))
+                         for why, name, left in expected], pieces
 
 
 @pytest.mark.parametrize("reply, before, finish, expected", [

@@ -33,7 +33,7 @@ def folded(pieces, finish, **options):
             error and error.code)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(REPLIES, st.lists(st.integers(0, 300), max_size=4), st.sampled_from(["stop", "length"]),
        st.booleans())
 def test_the_outcome_depends_on_the_text_alone(reply, cuts, finish, parallel):
@@ -46,7 +46,7 @@ def test_the_outcome_depends_on_the_text_alone(reply, cuts, finish, parallel):
             assert found == expected
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(REPLIES, st.booleans())
 def test_every_stream_keeps_the_contract(reply, whole):
     events, error = run(list(reply), whole=whole)
@@ -73,7 +73,7 @@ def test_every_stream_keeps_the_contract(reply, whole):
 PROSE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<`"), max_size=30)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(PROSE, ARGUMENTS), min_size=1, max_size=3), PROSE, st.integers(1, 40))
 def test_text_around_calls_is_neither_lost_nor_doubled(parts, tail, step):
     reply = "".join(prose + call("write", arguments) for prose, arguments in parts) + tail
@@ -86,7 +86,7 @@ def test_text_around_calls_is_neither_lost_nor_doubled(parts, tail, step):
     assert finish == "tool_calls"
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(TEXTS, max_size=8).map("".join), st.integers(1, 9))
 def test_a_reply_without_marks_leaves_as_it_came(reply, step):
     pieces = [reply[at:at + step] for at in range(0, len(reply), step)]
