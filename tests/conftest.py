@@ -144,7 +144,7 @@ def _up(url):
 
 def pytest_generate_tests(metafunc):
     """A test that takes `gate` runs over every upstream, or over those that it is marked with."""
-    if "gate" in metafunc.fixturenames:
+    if "shared" in metafunc.fixturenames:
         mark = metafunc.definition.get_closest_marker("upstreams")
         metafunc.parametrize("shared", mark.args if mark else UPSTREAMS, indirect=True, scope="session")
 
