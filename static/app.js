@@ -72,7 +72,8 @@ async function useKey() {
 
 function uptime() {
   const ran = Math.max(0, state.clock - state.reference.started);
-  const [unit, length] = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]].find(([, length]) => ran >= length) ?? ["second", 1];
+  const [unit, length] = [["day", 86400], ["hour", 3600], ["minute", 60]]
+    .find(([, length]) => ran >= length) ?? ["second", 1];
   return number(Math.floor(ran / length), {style: "unit", unit, unitDisplay: "long"});
 }
 
@@ -87,12 +88,14 @@ function showState() {
   const upstream = reference.upstream;
   document.body.dataset.upstream = upstream ?? "none";
   byId("banner").hidden = upstream !== "simulator" && upstream !== null;
-  byId("banner").replaceChildren(...upstream === "simulator"
-    ? [el("strong", {}, t("Simulator")), " ", ...rich("Replies are made-up text; no model is asked. Set `CURSOR_API_KEY` and start again to use Cursor.")]
-    : [el("strong", {}, t("No upstream")), " ", ...rich("Chats cannot be answered. Set `CURSOR_API_KEY` and start again.")]);
+  const [what, why] = upstream === "simulator"
+    ? [t("Simulator"), rich(
+      "Replies are made-up text; no model is asked. Set `CURSOR_API_KEY` and start again to use Cursor.")]
+    : [t("No upstream"), rich("Chats cannot be answered. Set `CURSOR_API_KEY` and start again.")];
+  byId("banner").replaceChildren(el("strong", {}, what), " ", ...why);
   byId("facts").replaceChildren(...pairs([
     [t("Upstream"), el("span", {class: "upstream"},
-      {cloud: "Cursor", uistream: t("UI message stream"), simulator: t("Simulator")}[upstream] ?? t("none"))],
+      {cloud: "Cursor (cloud)", sdk: "Cursor (SDK)", uistream: t("UI message stream"), simulator: t("Simulator")}[upstream] ?? t("none"))],
     [t("Version"), reference.version],
     [t("Up for"), running ? uptime() : "–"],
     ...running && ready ? [[t("Ready"), ready.status === 200 ? t("yes")

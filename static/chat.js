@@ -30,8 +30,8 @@ function add(reply, said) {
  */
 export async function send(url, key, chat, signal, progress) {
   const began = performance.now();
-  const reply = {status: null, headers: [], text: "", thinking: "", calls: [], finish: null, usage: null, error: null,
-    first: null, total: null};
+  const reply = {status: null, headers: [], text: "", thinking: "", calls: [], finish: null, usage: null,
+    error: null, first: null, total: null};
 
   function take({error, choices = [], usage}) {
     if (error) reply.error = {error};
@@ -39,7 +39,8 @@ export async function send(url, key, chat, signal, progress) {
     if (choice) add(reply, choice.message ?? choice.delta);
     reply.finish = choice?.finish_reason ?? reply.finish;
     reply.usage = usage ?? reply.usage;
-    if (chat.stream && (reply.text || reply.thinking || reply.calls.length)) reply.first ??= performance.now() - began;
+    const begun = reply.text || reply.thinking || reply.calls.length;
+    if (chat.stream && begun) reply.first ??= performance.now() - began;
     progress(reply);
   }
 

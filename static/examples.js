@@ -23,8 +23,8 @@ export function showExamples(container, here) {
   const id = container.dataset.id ??= `examples-${++count}`;
   const panel = el("div", {role: "tabpanel", id: `${id}-panel`});
   const tabs = LANGUAGES.map(([ending, name]) => el("button", {
-    type: "button", role: "tab", id: `${id}-${ending}`, "aria-controls": panel.id, onclick: () => choose({language: ending})},
-  name));
+    type: "button", role: "tab", id: `${id}-${ending}`, "aria-controls": panel.id,
+    onclick: () => choose({language: ending})}, name));
   const choices = tasks().map(([task, name]) => el("label", {}, el("input", {
     type: "radio", name: `${id}-task`, value: task, checked: task === chosen.task,
     onchange: () => choose({task})}), el("span", {}, name)));
@@ -38,10 +38,10 @@ export function showExamples(container, here) {
       if (on) panel.setAttribute("aria-labelledby", tab.id);
     });
     const name = `${chosen.task}.${chosen.language}`;
-    const strict = here.reference.kilo_tool_strict ? "KILO_TOOL_STRICT=true" : "KILO_TOOL_STRICT=false";
-    panel.replaceChildren(
-      block(name, ...own(here.reference.examples[name], here)),
-      ...chosen.task === "kilo" ? [el("p", {class: "hint"}, rich("In Kilo Code choose the provider OpenAI Compatible, and the base URL, key and model above. This service runs with `{strict}`.", {strict}))] : []);
+    panel.replaceChildren(block(name, ...own(here.reference.examples[name], here)));
+    if (chosen.task === "kilo") panel.append(el("p", {class: "hint"}, rich(
+      "In Kilo Code choose the provider OpenAI Compatible, and the base URL, key and model above. This service runs with `{strict}`.",
+      {strict: `KILO_TOOL_STRICT=${here.reference.kilo_tool_strict}`})));
   }
 
   const list = el("div", {role: "tablist", "aria-label": t("Language of the examples"), onkeydown: (event) => {
@@ -53,6 +53,7 @@ export function showExamples(container, here) {
     next.click();
   }}, tabs);
   container.classList.add("examples");
-  container.replaceChildren(list, el("fieldset", {class: "tasks"}, el("legend", {class: "aside"}, t("What to do")), choices), panel);
+  container.replaceChildren(list, el("fieldset", {class: "tasks"},
+    el("legend", {class: "aside"}, t("What to do")), choices), panel);
   choose({});
 }

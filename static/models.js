@@ -32,8 +32,8 @@ function open(model, twin, here, use) {
   const list = el("dl", {class: "facts small"});
   const examples = el("div");
   const choices = [[model, t("base")], ...twin ? [[twin, t("thinking")]] : []].map(([one, name]) =>
-    el("label", {}, el("input", {type: "radio", name: "variant", checked: one === model, onchange: () => show(one)}),
-      el("span", {}, name)));
+    el("label", {}, el("input", {
+      type: "radio", name: "variant", checked: one === model, onchange: () => show(one)}), el("span", {}, name)));
 
   function show(one) {
     shown = one;

@@ -11,6 +11,7 @@ const FOR_TOOL = "What is the weather in Paris? Use get_weather.";
 
 let headerNames = new Set();
 let running = null;
+let soon = null;
 let last = null;
 
 function chat() {
@@ -18,7 +19,8 @@ function chat() {
   const system = byId("system").value.trim();
   return {
     model: byId("model").value,
-    messages: [...system ? [{role: "system", content: system}] : [], {role: "user", content: byId("message").value}],
+    messages: [...system ? [{role: "system", content: system}] : [],
+      {role: "user", content: byId("message").value}],
     ...on("tool") ? {tools: [TOOL]} : {},
     ...on("stream") ? {stream: true, stream_options: {include_usage: true}} : {}};
 }
@@ -28,7 +30,8 @@ function showCurl(here) {
     block(t("This request as curl"), asCurl(`${here.base}/chat/completions`, here.shownKey, chat())));
 }
 
-const seconds = (ms) => number(ms / 1000, {style: "unit", unit: "second", unitDisplay: "narrow", maximumFractionDigits: 2});
+const seconds = (ms) => number(ms / 1000,
+  {style: "unit", unit: "second", unitDisplay: "narrow", maximumFractionDigits: 2});
 
 function pretty(json) {
   try {
@@ -42,10 +45,13 @@ function pretty(json) {
 function show(reply) {
   last = reply;
   const {text, thinking, calls, error, status, usage} = reply;
+  const open = byId("said").querySelector(".thinking")?.open ?? true;
   byId("said").replaceChildren(
-    ...thinking ? [el("details", {class: "thinking", open: !text}, el("summary", {}, t("Thinking")), el("p", {}, thinking))] : [],
+    ...thinking ? [el("details", {class: "thinking", open},
+      el("summary", {}, t("Thinking")), el("p", {}, thinking))] : [],
     ...text ? [el("p", {class: "text"}, text)] : [],
-    ...calls.map((call) => el("div", {class: "call"}, el("p", {}, el("span", {class: "tag"}, t("Tool call")), " ", el("code", {}, call.name)),
+    ...calls.map((call) => el("div", {class: "call"},
+      el("p", {}, el("span", {class: "tag"}, t("Tool call")), " ", el("code", {}, call.name)),
       pre(t("Arguments"), undefined, pretty(call.arguments)))),
     ...error ? [pre(t("Error"), "error", typeof error === "string" ? error : JSON.stringify(error, null, 2))] : []);
   byId("measures").replaceChildren(...pairs([
@@ -58,8 +64,18 @@ function show(reply) {
   const ours = reply.headers.filter(([name]) => headerNames.has(name));
   byId("headers").hidden = !ours.length;
   byId("headers").lastElementChild.replaceChildren(...pairs(ours));
-  byId("progress").textContent = reply.total === null ? (reply.first === null ? t("Waiting for the first token") : t("Answering"))
-    : reply.stopped ? t("Stopped") : reply.error ? t("Failed") : t("Done");
+  byId("progress").textContent =
+    reply.total === null ? reply.first === null ? t("Waiting for the first token") : t("Answering")
+      : reply.stopped ? t("Stopped") : reply.error ? t("Failed") : t("Done");
+}
+
+/** Shows a reply that still grows at the next frame, however many deltas come before it. */
+function showSoon(reply) {
+  last = reply;
+  soon ??= requestAnimationFrame(() => {
+    soon = null;
+    show(last);
+  });
 }
 
 /** Shows the form again, after a change of the language, the key or the models. */
@@ -94,10 +110,12 @@ export function startTry(here, after) {
     if (running) return;
     running = new AbortController();
     const began = performance.now();
-    const clock = setInterval(() => { byId("clock").textContent = seconds(Math.round((performance.now() - began) / 100) * 100); }, 100);
+    const clock = setInterval(() => {
+      byId("clock").textContent = seconds(Math.round((performance.now() - began) / 100) * 100);
+    }, 100);
     busy(true);
     const {base, key} = here();
-    const reply = await send(`${base}/chat/completions`, key, chat(), running.signal, show);
+    const reply = await send(`${base}/chat/completions`, key, chat(), running.signal, showSoon);
     running = null;
     clearInterval(clock);
     byId("clock").textContent = "";

@@ -5,9 +5,11 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+TIMEOUT_MS = 30_000  # generous: the machine may be busy with other things
+expect.set_options(timeout=TIMEOUT_MS)
 WATCH = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
@@ -33,7 +35,7 @@ def visit(browser, url, *, failing=(), ready=".cards", served_by=None, **options
     With `served_by` the browser sees `url`, and what it asks there is asked of that service: as behind a router.
     """
     context = browser.new_context(**{"locale": "en-US", "viewport": {"width": 1280, "height": 900}, **options})
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(TIMEOUT_MS)
     context.add_init_script(WATCH)
     page = context.new_page()
     if served_by:

@@ -207,7 +207,6 @@ def test_thinking_shows_apart_from_the_answer(browser):  # noqa: F811
         with visit(browser, gate.url) as page:
             send(page)
             assert page.inner_text(".text") == "yes"
-            page.click(".thinking summary")
             assert page.inner_text(".thinking p") == "hm"
 
 
@@ -368,15 +367,14 @@ def test_the_reference_is_what_the_service_says_of_itself(page, gate):
 
 @pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
 def test_it_is_light_and_quick(browser, gate, locale):  # noqa: F811
-    sizes = []
-
-    def quick():
+    """The quickest of a few loads, in 300 ms of a core: on a busy machine that takes longer."""
+    limit, times = 300 * max(1, os.getloadavg()[0] / os.cpu_count()), []
+    while len(times) < 10 and min(times, default=limit) >= limit:
         with visit(browser, gate.url, locale=locale) as page:
-            sizes[:] = page.evaluate("""["navigation", "resource"].flatMap((kind) =>
+            times.append(page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd"))
+            sizes = page.evaluate("""["navigation", "resource"].flatMap((kind) =>
                 performance.getEntriesByType(kind).map(one => one.transferSize))""")
-            return page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") < 300
-    assert until(quick, 120), "ready in under 300 ms whenever the machine has time for it"
-    assert sum(sizes) < 100_000
+    assert min(times) < limit and sum(sizes) < 100_000
 
 
 def test_the_pictures_of_the_readme(browser, gate, tmp_path):  # noqa: F811
