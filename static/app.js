@@ -94,8 +94,9 @@ function showState() {
     : [t("No upstream"), rich("Chats cannot be answered. Set `CURSOR_API_KEY` and start again.")];
   byId("banner").replaceChildren(el("strong", {}, what), " ", ...why);
   byId("facts").replaceChildren(...pairs([
-    [t("Upstream"), el("span", {class: "upstream"},
-      {cloud: "Cursor (cloud)", sdk: "Cursor (SDK)", uistream: t("UI message stream"), simulator: t("Simulator")}[upstream] ?? t("none"))],
+    [t("Upstream"), el("span", {class: "upstream"}, {
+      cloud: "Cursor (cloud)", sdk: "Cursor (SDK)", uistream: t("UI message stream"), simulator: t("Simulator"),
+    }[upstream] ?? t("none"))],
     [t("Version"), reference.version],
     [t("Up for"), running ? uptime() : "–"],
     ...running && ready ? [[t("Ready"), ready.status === 200 ? t("yes")
