@@ -421,6 +421,21 @@ def test_whatever_goes_wrong_with_a_kept_agent_a_new_one_is_told_all(gate, strea
     assert talk.kind == "reused"
 
 
+@both_ways
+@pytest.mark.parametrize("fault", [
+    {"reset": "before", "then_works": True}, {"reset": "within", "then_works": True},
+    {"reset": "after", "then_works": True}, {"reset": "before"}, {"reset": "within"},
+    {"status": 500, "then_works": True}, {"status": 503}, {"status": 409, "code": "agent_busy"}], ids=str)
+def test_a_message_whose_answer_was_lost_reaches_the_agent_once(gate, stream, fault):
+    talk = talked(gate, stream=stream)
+    gate.simulator.script({"refuse": {"follow_up": fault}})
+    talk.ask("Say Hello")
+    assert talk.kind == "reused" and talk.messages[-1]["content"] == "Hello"
+    assert [len(runs) for runs in prompts(gate)] == [2]
+    talk.ask("And on")
+    assert talk.kind == "reused"
+
+
 def test_a_body_is_whole_although_a_kept_agent_failed_in_the_middle(gate):
     talk = talked(gate)
     gate.simulator.script({"replies": [{"when": "The conversation goes on", "text": "half a", "status": "ERROR"},

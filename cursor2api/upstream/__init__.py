@@ -16,5 +16,5 @@ An upstream whose agents can be kept (agents.py) has also
   delete(agent)            off the request's path; the agent is of the gateway's own key
 and its Stream
   ended(seconds)     whether Finish has come, or comes within that time without another word
-  release()          the agent's id; close() then leaves the agent alone
+  release()          what open and delete know the agent by; close() then leaves it alone
 """

@@ -107,7 +107,7 @@ class Cloud:
 
     def delete(self, agent: str) -> None:
         """Deletes a released agent, off the request's path."""
-        self._cleaner.submit(self.tidy, "DELETE", f"/v1/agents/{quote(agent)}")
+        self._cleaner.submit(self.tidy, "DELETE", f"/v1/agents/{agent.partition('/')[0]}")
 
     def tidy(self, method: str, path: str, headers: dict[str, str] | None = None) -> None:
         """Ends or deletes something; a failure is logged."""
@@ -141,13 +141,13 @@ class Stream:
     def __init__(self, cloud: Cloud, plan: Plan, key: str, agent: str):
         self._cloud, self._http = cloud, cloud.http
         self._auth, self._own = _auth(key), bool(key)
-        self._agent = agent or f"bc-{uuid.uuid4()}"
+        self._agent, _, last_run = agent.partition("/") if agent else (f"bc-{uuid.uuid4()}", "", "")
         self._creating: Iterator[Response | None] | None = None
         self._usage = Usage(0, 0)
-        self._start(plan, f"/v1/agents/{agent}/runs" if agent else "/v1/agents")
+        self._start(plan, last_run)
 
-    def _start(self, plan: Plan, path: str) -> None:
-        self._plan, self._path = plan, path
+    def _start(self, plan: Plan, last_run: str) -> None:
+        self._plan, self._last_run = plan, last_run  # "" for an agent that is still to be made
         self._run_id: str | None = None
         self._over = False   # the run is; its last words may still have to leave
         self._whole = False  # its Finish has left
@@ -174,7 +174,7 @@ class Stream:
         if self._run_id and not self._over:
             self._cloud.tidy("POST", f"/v1/agents/{self._agent}/runs/{quote(self._run_id)}/cancel",
                              self._auth)
-        self._start(plan, f"/v1/agents/{self._agent}/runs")
+        self._start(plan, self._run_id)
 
     def close(self) -> None:
         self._events.close()
@@ -193,9 +193,9 @@ class Stream:
         return self._whole
 
     def release(self) -> str:
-        """The agent's id; it is left alone from now on. Only of a reply that has ended."""
+        """Leaves the agent alone from now on; what to call it by: its id and that of its last run."""
         self._cloud.release(self)
-        return self._agent
+        return f"{self._agent}/{self._run_id}"
 
     # What is sent ------------------------------------------------------------------------------
 
@@ -209,18 +209,19 @@ class Stream:
         if self._plan.images:
             prompt["images"] = [_image(image.url) for image in self._plan.images]
         body = {"prompt": prompt}
-        if self._path == "/v1/agents":
+        path = f"/v1/agents/{self._agent}/runs"
+        if not self._last_run:
+            path = "/v1/agents"
             body |= {"agentId": self._agent, "name": AGENT_NAME, "env": {"type": "cloud"}, "repos": [],
                      "model": {"id": self._plan.model}}
             if self._plan.params:
                 body["model"]["params"] = [{"id": id, "value": value} for id, value in self._plan.params]
-        response = yield from self._ask("POST", self._path, json=body, posts=True)
-        if response.status_code in (200, 201):
-            run = _object(response).get("run")
-        else:  # 409 agent_id_conflict: a POST whose answer was lost did reach Cursor
+        response = yield from self._ask("POST", path, json=body, posts=True)
+        run = _object(response).get("run")
+        if not isinstance(run, dict):  # agent_id_conflict, or a cut answer: the POST did reach Cursor
             response = yield from self._ask("GET", f"/v1/agents/{self._agent}")
             run = {"id": _object(response).get("latestRunId")}
-        if not isinstance(run, dict) or not isinstance(run.get("id"), str):
+        if not isinstance(run.get("id"), str) or run["id"] == self._last_run:
             raise UpstreamError("Cursor's answer names no run")
         self._run_id = run["id"]
 
@@ -253,6 +254,10 @@ class Stream:
                     raise error
             log.debug("upstream retry attempt=%d method=%s code=%s", attempt, method, code)
             yield from _sleep(pause)
+            if posts and self._last_run:  # an agent would take the same again for a second message
+                response = yield from self._ask("GET", f"/v1/agents/{self._agent}")
+                if _object(response).get("latestRunId") not in (self._last_run, None):
+                    return response
 
     def _pause(self, response: Response, error: UpstreamError, attempt: int) -> float | None:
         """Seconds until a refused request may be sent again; None if it may not."""
