@@ -21,6 +21,7 @@ class Metrics:
 
         self._requests = make(Counter, "requests", "Requests.", "route", "status", "key")
         self._ends = make(Counter, "replies", "Replies, by who ended them and why.", "closed_by", "why")
+        self._agents = make(Counter, "agents", "Replies, by whose agent they came from.", "agent")
         self._seconds = make(Histogram, "request_seconds", "Time to the end of the reply.", "route",
                              buckets=SECONDS)
         self._queued = make(Histogram, "queue_seconds", "Wait for a slot.", buckets=SECONDS)
@@ -44,6 +45,8 @@ class Metrics:
             return
         self._queued.observe(tally.queued)
         self._ends.labels(closed_by, why).inc()
+        if tally.agent:
+            self._agents.labels(tally.agent).inc()
         if tally.first is not None:
             self._first.labels(tally.model).observe(tally.first - tally.started)
         self._deltas.labels(tally.model).inc(tally.deltas)

@@ -1,6 +1,7 @@
 """Agents that already know the conversation, as callers and Cursor see them."""
 
 import json
+import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
@@ -679,8 +680,14 @@ def test_the_official_clients_own_messages_find_the_agent_again(gate):
     assert raw.headers["x-cursor2api-agent"] == "reused" and len(gate.agents()) == 1
 
 
-def test_the_log_says_which_agent_it_was(gate):
+def test_the_log_and_the_metrics_say_which_agent_it_was(gate):
+    def count():
+        return float((re.findall(r'^cursor2api_agents_total{agent="reused"} (.*)', gate.get("/metrics").text,
+                                 re.M) or [0])[0])
+
+    before = count()
     talk = talked(gate)
     talk.ask("And now?")
     id = talk.response.headers["x-request-id"]
     assert until(lambda: [line for line in gate.log().splitlines() if id in line and "agent=reused" in line])
+    assert count() == before + 1

@@ -25,19 +25,25 @@ def get_weather(city: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def llm():
-    with gateway() as gate:
-        yield ChatOpenAI(model=MODEL, base_url=gate.url + "/v1", api_key="0000", max_retries=0)
+def gate():
+    with gateway(environ={"KEEP_AGENTS": "32"}) as one:
+        yield one
 
 
-def test_tools_go_round(llm):
+@pytest.fixture
+def llm(gate):
+    gate.simulator.forget()
+    return ChatOpenAI(model=MODEL, base_url=gate.url + "/v1", api_key="0000", max_retries=0)
+
+
+def test_tools_go_round_on_one_agent(gate, llm):
     bound = llm.bind_tools([get_weather])
     messages = [HumanMessage("What is the weather in Paris? Use get_weather.")]
     reply = bound.invoke(messages)
     [call] = reply.tool_calls
     assert call["args"] == {"city": "Paris"}
     messages += [reply, ToolMessage(get_weather.invoke(call["args"]), tool_call_id=call["id"])]
-    assert "18" in bound.invoke(messages).content
+    assert "18" in bound.invoke(messages).content and len(gate.agents()) == 1
 
 
 def test_a_streamed_call_adds_up(llm):
