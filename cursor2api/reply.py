@@ -108,7 +108,7 @@ def _remembered(events: Iterable[Event], whole: Callable[[bool], bool],
 
 
 def _whole(stream, chat: Chat, plan: Plan, said: list[str], called: bool) -> bool:
-    """Whether the agent has said no more than the caller got.
+    """Whether the agent has said no more than the caller got, but for thinking and words around JSON.
 
     A reply that must hold one call ends with it, whatever the upstream still says: it may be nothing.
     """

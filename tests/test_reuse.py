@@ -426,7 +426,8 @@ def test_whatever_goes_wrong_with_a_kept_agent_a_new_one_is_told_all(gate, strea
 @pytest.mark.parametrize("fault", [
     {"reset": "before", "then_works": True}, {"reset": "within", "then_works": True},
     {"reset": "after", "then_works": True}, {"reset": "before"}, {"reset": "within"},
-    {"status": 500, "then_works": True}, {"status": 503}, {"status": 409, "code": "agent_busy"}], ids=str)
+    {"status": 500, "then_works": True}, {"status": 503},
+    {"status": 409, "code": "agent_busy", "times": 5}], ids=str)
 def test_a_message_whose_answer_was_lost_reaches_the_agent_once(gate, stream, fault):
     talk = talked(gate, stream=stream)
     gate.simulator.script({"refuse": {"follow_up": fault}})

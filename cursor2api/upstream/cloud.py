@@ -26,6 +26,7 @@ log = logging.getLogger("cursor2api")
 AGENT_NAME = "cursor2api/reply"  # by it a start knows what an earlier one left
 TERMINAL = {"FINISHED", "ERROR", "CANCELLED", "EXPIRED"}
 ATTEMPTS = 3          # of one request, before a byte has left
+BUSY_ATTEMPTS = 6     # of a follow-up: an agent can be busy for some seconds after its run
 RECONNECTS = 6        # of one run's stream, without anything new
 SHORT_RETRY_AFTER = 5
 EVENTS = {"assistant": Text, "thinking": Reasoning, "interaction_update": None, "result": None,
@@ -234,13 +235,13 @@ class Stream:
             options |= {"abandoned": self._abandoned, "timeout": self._http.limits.create,
                         "late": "create_timeout"}
         headers = self._auth | options.pop("headers", {})
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, BUSY_ATTEMPTS + 1):
             try:
                 response = yield from self._http.ask(method, path, headers=headers, **options)
             except UpstreamTimeout:
                 raise
             except UpstreamError as error:
-                if attempt == ATTEMPTS or error.code != "upstream_unreachable":
+                if attempt >= ATTEMPTS or error.code != "upstream_unreachable":
                     raise
                 pause, code = self._cloud.backoff(attempt), error.code
             else:
@@ -250,7 +251,8 @@ class Stream:
                 if posts and attempt > 1 and error.code == "agent_id_conflict":
                     return response
                 pause, code = self._pause(response, error, attempt), error.code
-                if attempt == ATTEMPTS or pause is None:
+                busy = posts and self._last_run and code == "agent_busy"
+                if attempt >= (BUSY_ATTEMPTS if busy else ATTEMPTS) or pause is None:
                     raise error
             log.debug("upstream retry attempt=%d method=%s code=%s", attempt, method, code)
             yield from _sleep(pause)
