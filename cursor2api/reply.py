@@ -15,7 +15,7 @@ from .models import MAX_TOKENS
 from .prompt import Plan, repair, shown_tools
 from .toolcalls import split_calls
 from .transforms import (count_usage, hide_thinking, limit_tokens, require_call, require_text,
-                         split_thinking, stop_at)
+                         split_thinking, stop_at, whole_characters)
 
 TICK = 1.0
 LAST_S = 2.0  # for an upstream's Finish to come after the only call that was asked for
@@ -63,7 +63,7 @@ def _repaired(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[],
         kept: list[Event] = []
         left = thought = False
         try:
-            for event in _transformed(_recorded(stream, said), chat, plan, terms, new_id):
+            for event in _transformed(_recorded(whole_characters(stream), said), chat, plan, terms, new_id):
                 kind = type(event)
                 if kind is Unfit:
                     if not last and not left:

@@ -22,6 +22,26 @@ def overlap(text: str, mark: str) -> int:
     return 0
 
 
+def whole_characters(events: Iterable[Event]) -> Iterator[Event]:
+    """Both halves of a character leave together, wherever UTF-16 was cut; half of one becomes U+FFFD."""
+    held, of = "", Text
+    for event in events:
+        kind = type(event)
+        if held and kind is not of and kind not in (Waiting, Note):
+            yield of("\ufffd")
+            held = ""
+        if kind not in (Text, Reasoning) or not held and event.text.isascii():
+            yield event
+            continue
+        text, held, of = held + event.text, "", kind
+        if "\ud800" <= text[-1:] <= "\udbff":
+            text, held = text[:-1], text[-1]
+        if text:
+            yield kind(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+    if held:
+        yield of("\ufffd")
+
+
 def split_thinking(events: Iterable[Event], call_mark: str = "") -> Iterator[Event]:
     """Text within <thinking> or <think> at the very start becomes Reasoning; elsewhere it is text.
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cursor2api.events import Finish, Note, Reasoning, Text, ToolCall, Unfit, Usage, Waiting
 from cursor2api.transforms import (count_usage, hide_thinking, limit_tokens, overlap, require_call,
-                                   require_text, split_thinking, stop_at, tokens, units)
+                                   require_text, split_thinking, stop_at, tokens, units, whole_characters)
 
 STOP = Finish("stop")
 
@@ -51,6 +51,16 @@ THINKING = [
 @pytest.mark.parametrize("name, text, expected", THINKING, ids=[row[0] for row in THINKING])
 def test_split_thinking(name, text, expected):
     at_every_cut(lambda events: split_thinking(events, "<call_1>"), text, [*expected, STOP])
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("aé\ud83d\ude00b", "aé😀b"), ("\ud83da", "\ufffda"), ("a\ude00", "a\ufffd"), ("a\ud83d", "a\ufffd"),
+    ("\ude00\ud83d\ud83d\ude00\ud83d", "\ufffd\ufffd😀\ufffd")], ids=ascii)
+def test_characters_stay_whole(text, expected):
+    for kind in (Text, Reasoning):
+        for pieces in cuts(text):
+            events = [*(kind(piece) for piece in pieces), Waiting(), Usage(1, 2), STOP]
+            assert joined(whole_characters(events)) == [kind(expected), Usage(1, 2), STOP]
 
 
 def test_without_tools_no_mark_ends_a_thinking():

@@ -254,7 +254,8 @@ class Stream:
                 busy = posts and self._last_run and code == "agent_busy"
                 if attempt >= (BUSY_ATTEMPTS if busy else ATTEMPTS) or pause is None:
                     raise error
-            log.debug("upstream retry attempt=%d method=%s code=%s", attempt, method, code)
+            log.debug("upstream retry", extra={"facts": {"attempt": attempt, "method": method, "code": code,
+                                                         "wait_s": round(pause, 6)}})
             yield from _sleep(pause)
             if posts and self._last_run:  # an agent would take the same again for a second message
                 response = yield from self._ask("GET", f"/v1/agents/{self._agent}")
@@ -263,7 +264,7 @@ class Stream:
 
     def _pause(self, response: Response, error: UpstreamError, attempt: int) -> float | None:
         """Seconds until a refused request may be sent again; None if it may not."""
-        if response.status_code in (500, 502, 503) or error.code == "agent_busy":
+        if response.status_code in (500, 502, 503, 504) or error.code == "agent_busy":
             return self._cloud.backoff(attempt)
         asked = _retry_after(response)
         if response.status_code == 429 and asked is not None and asked <= SHORT_RETRY_AFTER:
@@ -490,7 +491,7 @@ def _retry_after(response: Response) -> float | None:
 def _object(response: Response) -> dict:
     try:
         value = json.loads(response.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     return value if isinstance(value, dict) else {}
 

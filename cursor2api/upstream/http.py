@@ -153,6 +153,8 @@ class Http:
                     else:
                         heard = time.monotonic()
                         parts.append(data)
+                if response.cut:
+                    raise _unreachable("its answer was cut")
                 response.content = b"".join(parts)
                 response.close()
             done = True
@@ -278,6 +280,11 @@ class Response:
     @property
     def _whole(self) -> bool:
         return self._chunked.done if self._chunked else self._left == 0
+
+    @property
+    def cut(self) -> bool:
+        """Whether the body ended before the end that its headers promised."""
+        return not self._whole and (self._chunked or self._left) is not None
 
     def close(self) -> None:
         """Gives the connection back if the body was read to its end, else ends it."""
