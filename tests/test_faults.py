@@ -106,7 +106,8 @@ FAULTS = [
        {"create": 2, "stream": 1}) for when in ("before", "within", "after")),
     ("a reset of an answer to a call that was carried out", {**TEXT, "create": {
         "reset": "before", "then_works": True}}, SAID, None, {"create": 2, "get_agent": 1, "stream": 1}),
-    ("a page with status 200", {"create": refused(200, html=True)}, None, (502, "upstream_error"), {"create": 1}),
+    ("a page with status 200", {"create": refused(200, html=True)}, None, (502, "upstream_error"),
+     {"create": 1, "get_agent": 1}),
     ("a page with status 502", {"create": refused(502, html=True)}, None, (502, "upstream_error"), {"create": 3}),
     ("a page with status 403", {"create": refused(403, html=True)}, None, (502, "upstream_key_refused"),
      {"create": 1}),

@@ -220,7 +220,10 @@ class Stream:
         response = yield from self._ask("POST", path, json=body, posts=True)
         run = _object(response).get("run")
         if not isinstance(run, dict):  # agent_id_conflict, or a cut answer: the POST did reach Cursor
-            response = yield from self._ask("GET", f"/v1/agents/{self._agent}")
+            try:
+                response = yield from self._ask("GET", f"/v1/agents/{self._agent}")
+            except UpstreamError as error:
+                raise UpstreamError("Cursor's answer names no run, and it knows of none") from error
             run = {"id": _object(response).get("latestRunId")}
         if not isinstance(run.get("id"), str) or run["id"] == self._last_run:
             raise UpstreamError("Cursor's answer names no run")
