@@ -399,7 +399,8 @@ def test_a_caller_who_takes_nothing_is_ended_and_its_slot_is_free():
     with gateway(environ={"SEND_TIMEOUT": "1", "THREADS": "8", "MAX_STREAMS": "1", "QUEUE_S": "0"}) as gate:
         assert gate.say().ok
         before = resident(gate)
-        gate.simulator.script({"replies": [{"text": "word " * 8_000_000, "chunk": 50_000}]})
+        # Were it said at once, the run would be over, and be told whole, when it is asked for.
+        gate.simulator.script({"replies": [{"text": "word " * 8_000_000, "chunk": 50_000, "delay": 0.01}]})
         with ask(gate, True, buffer=4096):
             assert until(lambda: gate.simulator.open_streams)
             assert gate.say().status_code == 503
