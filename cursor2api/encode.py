@@ -6,6 +6,7 @@ Both take (index, event) pairs, the index being the choice's. Pure: id, time and
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
 
 from .events import Event, Finish, Reasoning, Text, ToolCall, Usage, Waiting
 from .tally import Tally
@@ -55,7 +56,7 @@ def chunks(pairs: Iterable[tuple[int, Event]], head: Head, tally: Tally, *, coun
         kind = type(event)
         if kind is Text:
             tally.delta()
-            yield chunk(index, f'{{"content":{json.dumps(event.text)}}}')
+            yield chunk(index, f'{{"content":{encode_basestring_ascii(event.text)}}}')
         elif kind is Waiting:
             yield ""
         elif kind is Reasoning:

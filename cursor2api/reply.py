@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from .chat import Call, Chat
 from .errors import ApiError
@@ -158,7 +159,7 @@ def side_by_side(replies: Sequence[Iterator[Event]],
     else. When this one is closed, all threads have ended.
     """
     if len(replies) == 1:
-        yield from ((0, event) for event in replies[0])
+        yield from zip(repeat(0), replies[0])
         return
     events: queue.Queue = queue.Queue(64)
     stopped = threading.Event()

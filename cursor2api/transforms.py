@@ -5,6 +5,7 @@ text (Waiting and Note excepted), and puts out exactly one Finish. Only a suffix
 is held.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 
 from .errors import UpstreamError
@@ -138,8 +139,12 @@ def hide_thinking(events: Iterable[Event]) -> Iterator[Event]:
 def stop_at(events: Iterable[Event], sequences: tuple[str, ...]) -> Iterator[Event]:
     """Ends the reply before the sequence that completes first; nothing of the sequence leaves."""
     held, called = "", False
+    begins = re.compile("|".join({re.escape(mark[0]) for mark in sequences})).search
     for event in events:
         if type(event) is Text:
+            if event.text and not held and not begins(event.text):
+                yield event
+                continue
             held += event.text
             found = [(at + len(mark), at) for mark in sequences if (at := held.find(mark)) >= 0]
             if found:
@@ -214,14 +219,16 @@ def _prefix(text: str, left: int) -> str:
 
 def require_text(events: Iterable[Event]) -> Iterator[Event]:
     """A reply with neither text nor call is Unfit: clients treat it as a fault, so it is one."""
-    empty = True
+    events = iter(events)
     for event in events:
         if type(event) is ToolCall or type(event) is Text and event.text.strip():
-            empty = False
-        elif type(event) is Finish and empty and event.reason != "length":
+            yield event
+            break
+        if type(event) is Finish and event.reason != "length":
             yield Unfit("Your reply was empty. Write the reply.",
                         UpstreamError("The model's reply was empty, twice", code="empty_reply"))
         yield event
+    yield from events
 
 
 def require_call(events: Iterable[Event], insist: bool) -> Iterator[Event]:
@@ -238,18 +245,19 @@ def require_call(events: Iterable[Event], insist: bool) -> Iterator[Event]:
 
 def count_usage(events: Iterable[Event], prompt_tokens: int) -> Iterator[Event]:
     """Puts exactly one Usage before the Finish: the upstream's last, else an estimate."""
-    usage, size, thought = None, 0, 0
+    usage, said, thought = None, [], []
     for event in events:
-        if type(event) is Usage:
+        kind = type(event)
+        if kind is Text:
+            said.append(event.text)
+        elif kind is Usage:
             usage = event
             continue
-        if type(event) is Text:
-            size += units(event.text)
-        elif type(event) is ToolCall:
-            size += units(event.arguments) + units(event.name or "")
-        elif type(event) is Reasoning:
-            thought += units(event.text)
-        elif type(event) is Finish:
-            thought = -(-thought // 4)
-            yield usage or Usage(prompt_tokens, -(-size // 4) + thought, thought, source="estimate")
+        elif kind is ToolCall:
+            said += event.name or "", event.arguments
+        elif kind is Reasoning:
+            thought.append(event.text)
+        elif kind is Finish:
+            thinking = tokens("".join(thought))
+            yield usage or Usage(prompt_tokens, tokens("".join(said)) + thinking, thinking, source="estimate")
         yield event

@@ -29,6 +29,7 @@ ATTEMPTS = 3          # of one request, before a byte has left
 BUSY_ATTEMPTS = 6     # of a follow-up: an agent can be busy for some seconds after its run
 RECONNECTS = 6        # of one run's stream, without anything new
 SHORT_RETRY_AFTER = 5
+DECODER = json.JSONDecoder()  # json.loads looks anew at how to decode each time
 EVENTS = {"assistant": Text, "thinking": Reasoning, "interaction_update": None, "result": None,
           "error": None, "done": None}
 FATAL = {"unauthorized", "forbidden", "not_found"}
@@ -507,7 +508,7 @@ def _said(error: dict) -> str:
 def _data(frame: sse.Frame) -> dict | None:
     """An event's data; None if it is not a JSON object, which counts as a dropped stream."""
     try:
-        value = json.loads(frame.data)
+        value = DECODER.decode(frame.data)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

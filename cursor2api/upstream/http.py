@@ -5,6 +5,7 @@ response hides bytes from such a wait, and its making was most of what a short c
 """
 
 import json as jsonlib
+import re
 import select
 import socket
 import ssl
@@ -26,6 +27,7 @@ from ..events import Waiting
 TICK = 1.0
 READ = 65536
 MAX_HEAD = 65536
+SIZE = re.compile(rb"\s*([0-9a-fA-F]{1,15})")  # of a chunk, before its extensions
 SAFE = "!#$%&'()*+,/:;=?@[]~"  # in a URL that is written as its owner means it
 
 
@@ -248,6 +250,7 @@ class Response:
             self._chunked = _Chunked()
         elif self.headers.get("content-length", "").isdecimal():
             self._left = int(self.headers["content-length"])
+        self.whole = self._left == 0  # nothing is left to be read
 
     @property
     def text(self) -> str:
@@ -255,7 +258,7 @@ class Response:
 
     def read(self) -> bytes | None:
         """The next bytes; b"" at the end, however it came; None after a second without any."""
-        while not self._whole:
+        while not self.whole:
             data, self._held = self._held, b""
             if not data:
                 try:
@@ -268,9 +271,11 @@ class Response:
                     return b""
             if self._chunked:
                 data = self._chunked.feed(data)
+                self.whole = self._chunked.done
             elif self._left is not None:
                 data = data[:self._left]
                 self._left -= len(data)
+                self.whole = not self._left
             if data:
                 if self._http.tap and "event-stream" in self.headers.get("content-type", ""):
                     self._http.tap(data)
@@ -278,20 +283,16 @@ class Response:
         return b""
 
     @property
-    def _whole(self) -> bool:
-        return self._chunked.done if self._chunked else self._left == 0
-
-    @property
     def cut(self) -> bool:
         """Whether the body ended before the end that its headers promised."""
-        return not self._whole and (self._chunked or self._left) is not None
+        return not self.whole and (self._chunked or self._left) is not None
 
     def close(self) -> None:
         """Gives the connection back if the body was read to its end, else ends it."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        if self._whole and self._lasts:
+        if self.whole and self._lasts:
             self._http._keep(connection)
         else:
             connection.close()
@@ -307,31 +308,28 @@ class _Chunked:
         self.done = False
 
     def feed(self, data: bytes) -> bytes:
-        out = []
-        at = 0
+        out, at = [], 0
         while at < len(data) and not self.done:
             if self._left:
-                piece = data[at:at + self._left]
-                at += len(piece)
-                body = max(0, self._left - 2)
-                self._left -= len(piece)
-                out.append(piece[:body])
+                end = at + self._left
+                out.append(data[at:max(at, end - 2)])
+                self._left = max(0, end - len(data))
+                at = end
                 continue
             end = data.find(b"\n", at)
             if end < 0:
                 self._line += data[at:]
                 break
-            line = (self._line + data[at:end]).strip()
+            line = self._line + data[at:end]
             self._line, at = b"", end + 1
             if self._trailer:
-                self.done = not line
-                continue
-            try:
-                size = int(line.split(b";")[0], 16)
-            except ValueError:
-                raise UpstreamError("The upstream's chunked body is malformed") from None
-            self._trailer = size == 0
-            self._left = size + 2 if size else 0
+                self.done = not line.strip()
+            elif size := SIZE.match(line):
+                size = int(size[1], 16)
+                self._trailer = size == 0
+                self._left = size + 2 if size else 0
+            else:
+                raise UpstreamError("The upstream's chunked body is malformed")
         return b"".join(out)
 
 
