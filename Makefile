@@ -16,7 +16,7 @@ test-clients: .venv/clients tests/clients/node_modules
 	@$(BIN)/python -m pytest tests/clients
 
 test-sdk: .venv-sdk/done
-	@.venv-sdk/bin/python -m pytest --confcutdir=tests/sdk tests/sdk
+	@.venv-sdk/bin/python -m pytest tests/sdk
 
 ROUNDS ?= 3
 
@@ -42,9 +42,9 @@ lint: .venv/test
 	@$(BIN)/pip install -q --disable-pip-version-check -r requirements-clients.txt
 	@touch $@
 
-.venv-sdk/done: requirements-sdk-test.txt
+.venv-sdk/done: requirements.txt requirements-test.txt requirements-sdk.txt requirements-sdk-test.txt constraints.txt
 	@test -x .venv-sdk/bin/python || $(PYTHON) -m venv .venv-sdk
-	@.venv-sdk/bin/pip install -q --disable-pip-version-check -r requirements-sdk-test.txt
+	@.venv-sdk/bin/pip install -q --disable-pip-version-check -c constraints.txt -r requirements-sdk-test.txt
 	@touch $@
 
 tests/clients/node_modules: tests/clients/package.json

@@ -17,7 +17,7 @@ from dotenv import dotenv_values
 
 from cursor2api import __version__, site
 from cursor2api.agents import Agents
-from cursor2api.config import CURSOR_URL, Config, ConfigError, digest
+from cursor2api.config import CURSOR_URL, INSTALL_SDK, Config, ConfigError, digest
 from cursor2api.conversations import Conversations
 from cursor2api.keys import Keys, read_digests
 from cursor2api.metrics import Metrics
@@ -127,11 +127,13 @@ def main() -> int:
     base = f"http://127.0.0.1:{config.port}"
     key = config.api_key[0][1]
     masked = key if key == "0000" else f"{key[:2]}...{key[-2:]}" if len(key) > 8 else "..."
+    faster = (config.upstream, config.upstream_in_use) == ("auto", "cloud") and (
+        f"\n  Faster     {INSTALL_SDK}: Cursor's SDK, 174 MB, boots no machine; see README.md") or ""
     print(f"""
   Base URL   {base}/v1
   API key    {masked}
   Upstream   {config.upstream_in_use}{
-    ": no CURSOR_API_KEY is set, so a simulator answers, with made-up text" if simulator else ""}
+    ": no CURSOR_API_KEY is set, so a simulator answers, with made-up text" if simulator else ""}{faster}
 
   curl {base}/v1/chat/completions -H "Authorization: Bearer {masked}" \\
     -H "Content-Type: application/json" -d '{{"model": "{

@@ -102,7 +102,8 @@ class Bridge:
 
     def __init__(self, backend: Backend, stop):
         self.backend, self.stop = backend, stop
-        self.agents: dict[str, Agent] = {}
+        self.agents: dict[str, Agent] = {}  # that can be sent to
+        self.stored: dict[str, Agent] = {}
         self.runs: dict[str, Run] = {}
 
     # Control and catalogue
@@ -142,17 +143,18 @@ class Bridge:
                 os.listdir(folder) for folder in local["cwd"]):
             raise Failure("invalid_argument", f"not played here: {local}")
         agent = Agent(options)
-        self.agents[agent.id] = agent
+        self.agents[agent.id] = self.stored[agent.id] = agent
         return {"agentId": agent.id, "model": agent.model}
 
     def CloseAgent(self, message):
         agent = self.agent(message)
+        del self.agents[agent.id]
         for run in self.runs_of(agent):
             del self.runs[run.id]  # it goes on, and nobody can cancel it any more
         return {}
 
     def DeleteAgent(self, message):
-        agent = self.agents.pop(message.get("agentId"), None)
+        agent = self.stored.pop(message.get("agentId"), None)
         if agent is None:
             raise Failure("not_found", f"Agent {message.get('agentId')} not found")
         if agent.runs:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
 CURSOR_URL = "https://api.cursor.com"
+INSTALL_SDK = f"{sys.executable} -m pip install -r requirements-sdk.txt"
 DAY = 86_400  # longer waits than this do not fit all clocks
 DEFAULT_KEY = "0000"
 
@@ -286,7 +287,7 @@ class Config:
     def _checked(self) -> "Config":
         if self.upstream == "sdk" and not self.sdk_bridge:
             raise ConfigError("UPSTREAM: expected the package cursor-sdk for sdk, got none; this installs it: "
-                              f"{sys.executable} -m pip install -r requirements-sdk.txt")
+                              + INSTALL_SDK)
         if self.upstream in ("sdk", "cloud", "simulator") and not (self.cursor_api_key or self.key_passthrough):
             raise ConfigError(f"CURSOR_API_KEY: expected a key with UPSTREAM={self.upstream}, got none")
         if self.key_passthrough and self.upstream_in_use == "uistream":

@@ -2,9 +2,10 @@
 
 import json
 import struct
+from pathlib import Path
 
 import pytest
-from conftest import MODEL, STAND_IN, gateway, until
+from conftest import MODEL, STAND_IN, command, descendants, gateway, until
 from test_service import ASK, PIXEL, WEATHER, body, both, events, settled
 
 from cursor2api.errors import UpstreamError
@@ -160,3 +161,25 @@ def test_a_key_that_cursor_refuses_is_the_gateways_trouble():
     with gateway(upstream="sdk", environ={"CURSOR_API_KEY": "bad-key", "MODELS": MODEL}) as gate:
         error = gate.say().json()["error"]
         assert error["code"] == "unauthorized" and "Invalid User API Key" in error["message"]
+
+
+def test_a_callers_own_key_goes_with_its_own_agents():
+    with gateway(upstream="sdk", environ={"KEY_PASSTHROUGH": "true"}) as gate:
+        hello = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+        for key in ("0000", "callers-key-of-ann", "callers-key-of-bob", "callers-key-of-ann"):
+            assert gate.post(hello, key=key).ok
+        assert [agent["key"] for agent in gate.agents()] == ["eway", "-ann", "-bob", "-ann"]
+        assert all(len(agent["runs"]) == 1 for agent in gate.agents())
+        assert settled(gate)
+        bridge = next(id for id in descendants(gate.process.pid) if "bridge_simulator" in command(id))
+        seen = command(bridge) + Path(f"/proc/{bridge}/environ").read_text()
+        assert "callers-key" not in seen + gate.log() and "key-of-the-gateway" not in seen
+
+
+def test_a_callers_own_key_that_cursor_refuses_is_the_callers_trouble():
+    with gateway(upstream="sdk", environ={
+            "KEY_PASSTHROUGH": "true", "CURSOR_API_KEY": "", "MODELS": MODEL}) as gate:
+        gate.simulator.script({"replies": [{"times": 0, "create": {"status": 401, "times": 0}}]})
+        response = gate.post({"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]},
+                             key="callers-key-of-ann")
+        assert response.status_code == 401 and response.json()["error"]["code"] == "invalid_api_key"

@@ -50,6 +50,15 @@ def test_the_start_says_what_runs(started):
         assert word in started.banner
 
 
+@pytest.mark.parametrize("upstream, offered", [("auto", True), ("cloud", False)])
+def test_the_start_offers_the_sdk_in_one_line(upstream, offered):
+    one = Started(UPSTREAM=upstream, CURSOR_API_KEY="k", CURSOR_BASE_URL="http://127.0.0.1:9")
+    one.process.terminate()
+    one.process.communicate(timeout=60)
+    assert "Upstream   cloud" in one.banner
+    assert ("-m pip install -r requirements-sdk.txt" in one.banner) == offered
+
+
 @pytest.mark.parametrize("curl, expected", list(zip(CURLS, EXPECTED)), ids=range(len(EXPECTED)))
 def test_a_curl_of_the_readme_prints_what_it_says(started, curl, expected):
     assert len(CURLS) == len(EXPECTED)

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from conftest import MODEL, gateway  # noqa: E402
+from conftest import MODEL, UPSTREAMS, gateway  # noqa: E402
 
 
 class Person(BaseModel):
@@ -28,9 +28,9 @@ ASK = [{"role": "user", "content": "What is the weather in Paris? Use get_weathe
 ADA = [{"role": "user", "content": "Ada is 36"}]
 
 
-@pytest.fixture(scope="module")
-def api():
-    with gateway() as gate:
+@pytest.fixture(scope="module", params=UPSTREAMS)
+def api(request):
+    with gateway(upstream=request.param) as gate:
         yield openai.OpenAI(base_url=gate.url + "/v1", api_key="0000", max_retries=0).chat.completions
 
 
