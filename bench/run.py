@@ -232,7 +232,8 @@ PACED = {"mode": "paced", "deltas": (120, 3, 9), "interval": 0.05, "fresh": True
 SMALL, LARGE = 105_000, 420_000     # deltas of 1 to 4 characters: 256 KB and 1 MB
 LOADS = [
     Load("W1", times=300, direct=True),
-    Load("W2", 64, 3, "lone", (200, 3, 9)),
+    Load("W2", 64, 3, "flat", (200, 3, 9)),
+    Load("W2L", 64, 3, "lone", (200, 3, 9)),
     Load("W2B", 64, 3, "burst", (200, 3, 9)),
     Load("W2R", 64, 20),
     Load("W3 500", 500, ramp=5, once=True, **PACED),
@@ -283,6 +284,7 @@ def field(name: str, key: str | None = None, unit: float = 1):
 FIGURES = [
     ("W1", "time added to first content, p50, ms", first("p50"), {"naive": 0.65}),
     ("W2", "CPU per delta, us", cpu(1e6), {"naive": 0.5, "nginx": 4.5}),
+    ("W2L", "CPU per delta, us", cpu(1e6), {}),
     ("W2B", "CPU per delta, us", cpu(1e6), {}),
     ("W2R", "CPU per request, us", cpu(1e6), {"naive": 0.5}),
     ("W3 500", "lost or refused", field("failed"), {"itself": 0}),

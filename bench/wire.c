@@ -9,8 +9,8 @@
  * REQUEST is a file that holds a whole request, in which "stream-0000" is made unique; KEY stands before each
  * delta's JSON string. Each of STREAMS callers asks TIMES times, one after the other. INTERVAL, RAMP and LIMIT
  * are in microseconds: between deltas, over which the callers begin, and for the whole run. MODE says when
- * the upstream writes its next delta: `lone` when the last has reached its caller, `burst` at once, as much
- * as a write takes, `paced` at each INTERVAL.
+ * the upstream writes its next delta: `flat` when each other stream has had one too, `burst` at once, as
+ * many as a write takes, `lone` when the last has reached its caller, `paced` at each INTERVAL.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -58,7 +58,7 @@ static size_t *wire_end, *text_end, wire_size, text_size;
 static int records;
 static Slot slots[MOST];
 static int streams, unfinished, failed;
-static int port, lone, paced;
+static int port, flat, burst, lone, paced;
 static double interval, next_due, deadline, began;
 static char key[64], *request, reason[400];
 static size_t request_size, mark_at, key_size;
@@ -135,7 +135,7 @@ static void advance(Slot *s) {      /* sends what the mode allows */
         size_t upto = wire_end[s->record];
         if (lone && s->record > 1 && s->got < text_end[s->record - 1]) break;
         if (paced && s->record > 1 && now() < s->due) break;
-        if (!lone && !paced) upto = wire_size;
+        if (burst) upto = wire_size;
         ssize_t n = send(c->fd, wire + s->sending, upto - s->sending, MSG_NOSIGNAL);
         if (n < 0) { arm(c, 1); return; }
         s->sending += n;
@@ -144,6 +144,7 @@ static void advance(Slot *s) {      /* sends what the mode allows */
             s->sent[s->record++] = at;
             if (paced && s->record > 1) s->due += interval;
         }
+        if (flat && s->record > 1) break;
     }
     if (c) arm(c, 0);
     if (c && s->record == records) s->up = NULL, c->slot = NULL;
@@ -375,7 +376,8 @@ static void run(char *command) {
     double ramp, limit;
     if (sscanf(command, "%d %399s %63s %d %d %19s %lf %lf %lf", &port, path, key, &streams, &times, mode,
                &interval, &ramp, &limit) != 9 || streams > MOST) { errno = EINVAL; die(command); }
-    lone = !strcmp(mode, "lone"), paced = !strcmp(mode, "paced");
+    flat = !strcmp(mode, "flat"), burst = !strcmp(mode, "burst"), lone = !strcmp(mode, "lone");
+    paced = flat || !strcmp(mode, "paced");
     for (char *p = key; *p; p++) if (*p == '~') *p = ' ';
     key_size = strlen(key);
     FILE *f = fopen(path, "rb");
