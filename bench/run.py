@@ -49,24 +49,29 @@ def pieces(count: int, low: int = 3, high: int = 9) -> list[str]:
     return out
 
 
-def plan(deltas: list[str]) -> bytes:
+def plan(deltas: list[str], upstream: str) -> bytes:
     """What every stream of a run says, for wire.c: [bytes, bytes of text, frame, text] ..."""
     def chunk(event, data, id=None):
         frame = (f"id: {1795393051000 + (id or 0)}-{id}\n" if id else "") + (
-            f"event: {event}\ndata: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n")
+            f"event: {event}\n" if event else "") + (
+            f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n")
         frame = frame.encode()
         return b"%x\r\n%s\r\n" % (len(frame), frame)
 
-    head = (b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n")
-    records = [(head + chunk("status", {"runId": "run", "status": "RUNNING"}), b"")]
-    records += [(chunk("assistant", {"text": piece}, id), piece.encode())
-                for id, piece in enumerate(deltas, 1)]
     last = len(deltas) + 1
     usage = {"inputTokens": 20, "outputTokens": last, "cacheReadTokens": 0, "cacheWriteTokens": 0}
-    records.append((chunk("interaction_update", {"type": "turn-ended", "usage": usage}, last)
-                    + chunk("result", {"runId": "run", "status": "FINISHED", "text": "".join(deltas)},
-                            last + 1) + chunk("done", {}, last + 1) + b"0\r\n\r\n", b""))
+    if upstream == "uistream":
+        begin, end = chunk("", {"type": "start"}), chunk("", {"type": "finish"})
+        pieces = [chunk("", {"type": "text-delta", "id": "0", "delta": piece}) for piece in deltas]
+    else:
+        begin = chunk("status", {"runId": "run", "status": "RUNNING"})
+        pieces = [chunk("assistant", {"text": piece}, id) for id, piece in enumerate(deltas, 1)]
+        end = chunk("interaction_update", {"type": "turn-ended", "usage": usage}, last) + chunk(
+            "result", {"runId": "run", "status": "FINISHED", "text": "".join(deltas)}, last + 1) + chunk(
+            "done", {}, last + 1)
+    head = (b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n")
+    records = [(head + begin, b""), *zip(pieces, map(str.encode, deltas)), (end + b"0\r\n\r\n", b"")]
     return b"".join(struct.pack("II", len(frame), len(text)) + frame + text for frame, text in records)
 
 
@@ -96,7 +101,7 @@ class Server:
     """A running server: `cpu()` and `rss()` of all its processes."""
 
     def __init__(self, name: str, port: int, process: subprocess.Popen):
-        self.key, self.port, self.process = KEYS[name], port, process
+        self.name, self.port, self.process = name, port, process
 
     def pids(self) -> list[int]:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
@@ -141,9 +146,10 @@ def started(name: str, upstream: int, folder: Path):
                    "--no-control-socket", "-b", f"127.0.0.1:{port}", "naive:app"]
     else:
         command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "app:app"]
-        environ |= {"UPSTREAM": "cloud", "CURSOR_API_KEY": "bench", "MAX_INPUT_LENGTH": "0",
-                    "CURSOR_BASE_URL": f"http://127.0.0.1:{upstream}", "WEB_CONCURRENCY": str(WORKERS),
-                    "THREADS": str(THREADS)}
+        environ |= {"UPSTREAM": "uistream" if name == "uistream" else "cloud", "CURSOR_API_KEY": "bench",
+                    "UISTREAM_URL": f"http://127.0.0.1:{upstream}/chat", "MODELS": "bench",
+                    "CURSOR_BASE_URL": f"http://127.0.0.1:{upstream}", "MAX_INPUT_LENGTH": "0",
+                    "WEB_CONCURRENCY": str(WORKERS), "THREADS": str(THREADS)}
     with open(folder / f"{name}.log", "wb") as log:
         # In its own directory naive meets no gunicorn.conf.py.
         process = subprocess.Popen(command, cwd=HERE if name == "naive" else ROOT, env=environ, stdout=log,
@@ -163,7 +169,7 @@ def started(name: str, upstream: int, folder: Path):
         process.wait(60)
 
 
-KEYS = {"gateway": '{"content":"', "naive": '{"content":~"', "nginx": '{"text":"', "direct": '{"text":"'}
+KEYS = {"naive": '{"content":~"', "nginx": '{"text":"', "direct": '{"text":"'}
 
 
 class Wire:
@@ -184,11 +190,12 @@ class Wire:
     def run(self, server: Server, body: bytes, deltas: list[str], streams: int, times: int, mode: str,
             interval: float = 0, ramp: float = 0, limit: float = 100) -> dict:
         """Seconds in, microseconds out: see wire.c."""
-        (self.folder / "plan").write_bytes(plan(deltas))
+        (self.folder / "plan").write_bytes(plan(deltas, server.name))
         (self.folder / "request").write_bytes(body)
         self._tell(f"plan {self.folder / 'plan'}")
         before = cpu_of(self.process.pid)
-        result = self._tell(f"run {server.port} {self.folder / 'request'} {server.key} {streams} {times} {mode} "
+        key = KEYS.get(server.name, '{"content":"')
+        result = self._tell(f"run {server.port} {self.folder / 'request'} {key} {streams} {times} {mode} "
                             f"{interval * 1e6:.0f} {ramp * 1e6:.0f} {limit * 1e6:.0f}")
         result["harness"] = cpu_of(self.process.pid) - before
         return result
@@ -230,12 +237,13 @@ TOOLS = {"tools": [{"type": "function", "function": {"name": "write_file", "para
 STOP = {"stop": ["\n\nUser:", "<end>", "costs 6"]}
 PACED = {"mode": "paced", "deltas": (120, 3, 9), "interval": 0.05, "fresh": True}
 SMALL, LARGE = 105_000, 420_000     # deltas of 1 to 4 characters: 256 KB and 1 MB
+BOTH = ("nginx", "naive", "uistream")
 LOADS = [
-    Load("W1", times=300, direct=True),
-    Load("W2", 64, 3, "flat", (200, 3, 9)),
+    Load("W1", times=300, direct=True, anchors=BOTH),
+    Load("W2", 64, 3, "flat", (200, 3, 9), anchors=BOTH),
     Load("W2L", 64, 3, "lone", (200, 3, 9)),
     Load("W2B", 64, 3, "burst", (200, 3, 9)),
-    Load("W2R", 64, 20),
+    Load("W2R", 64, 20, anchors=BOTH),
     Load("W3 500", 500, ramp=5, once=True, **PACED),
     Load("W3 1000", 1000, ramp=5, once=True, **PACED),
     Load("W3S", 500, **PACED),
@@ -334,17 +342,18 @@ def tables(values: dict) -> str:
     lines = ["| load | figure | gateway | naive | nginx | of naive | of nginx | goal | met |",
              "|---|---|---|---|---|---|---|---|---|"]
     for name, figure, _, goals in FIGURES:
-        of = {server: values[name, figure, server] for server in ("gateway", "naive", "nginx")}
-        if not of["gateway"]:
-            continue
-        shares = {server: ratios(of["gateway"], of[server]) for server in ("naive", "nginx")}
-        shares["itself"] = of["gateway"]
-        met = all(statistics.median(shares[server]) <= most for server, most in goals.items())
-        goal = ", ".join(f"at most {most:g}" + (f" of {server}" if server != "itself" else "")
-                         for server, most in goals.items())
-        lines.append(f"| {name} | {figure} | {spread(of['gateway'])} | {spread(of['naive'])} | "
-                     f"{spread(of['nginx'])} | {spread(shares['naive'])} | {spread(shares['nginx'])} | "
-                     f"{goal} | {('yes' if met else '**no**') if goals else ''} |")
+        naive, nginx = values[name, figure, "naive"], values[name, figure, "nginx"]
+        for server in ("gateway", "uistream"):
+            ours = values[name, figure, server]
+            if not ours:
+                continue
+            shares = {"naive": ratios(ours, naive), "nginx": ratios(ours, nginx), "itself": ours}
+            met = all(statistics.median(shares[one]) <= most for one, most in goals.items())
+            goal = ", ".join(f"at most {most:g}" + (f" of {one}" if one != "itself" else "")
+                             for one, most in goals.items())
+            lines.append(f"| {name}{', uistream' * (server == 'uistream')} | {figure} | {spread(ours)} | {spread(naive)} | "
+                         f"{spread(nginx)} | {spread(shares['naive'])} | {spread(shares['nginx'])} | "
+                         f"{goal} | {('yes' if met else '**no**') if goals else ''} |")
     lines += ["", "| proportion | gateway | goal | met |", "|---|---|---|---|"]
     for name, one, other, most in PROPORTIONS:
         share = ratios(values[*one, "gateway"], values[*other, "gateway"])
@@ -373,7 +382,7 @@ def bench(rounds: int, only: str) -> None:
         folder = Path(folder)
         wire = Wire(folder)
         stack.callback(wire.close)
-        names = ("nginx", "naive", "gateway")
+        names = ("nginx", "naive", "gateway", "uistream")
         standing = {name: stack.enter_context(started(name, wire.port, folder)) for name in names}
         here = Server("direct", wire.port, wire.process)
         for round in range(rounds):
