@@ -9,6 +9,7 @@ import re
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
 from base64 import b64encode
@@ -27,6 +28,7 @@ from ..events import Waiting
 TICK = 1.0
 READ = 65536
 MAX_HEAD = 65536
+SILENT = TimeoutError, BlockingIOError  # what a tick without a byte raises: Python's own, the kernel's
 SIZE = re.compile(rb"\s*([0-9a-fA-F]{1,15})")  # of a chunk, before its extensions
 SAFE = "!#$%&'()*+,/:;=?@[]~"  # in a URL that is written as its owner means it
 
@@ -128,7 +130,7 @@ class Http:
                 try:
                     left = left[connection.send(left):]
                     heard = time.monotonic()
-                except TimeoutError:
+                except SILENT:
                     tick()
                     yield None
             data = b""
@@ -138,7 +140,7 @@ class Http:
                     continue
                 try:
                     more = connection.recv(READ)
-                except TimeoutError:
+                except SILENT:
                     tick()
                     yield None
                     continue
@@ -215,8 +217,14 @@ class Http:
                                 code="upstream_tls") from error
         except (OSError, HTTPException) as error:
             raise _unreachable(type(error).__name__) from error
-        connection.sock.settimeout(TICK)
-        return connection.sock
+        sock = connection.sock
+        if self._tls:
+            sock.settimeout(TICK)
+        else:  # Python would ask whether there is something to read first, and let other threads in between
+            sock.settimeout(None)
+            for way in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                sock.setsockopt(socket.SOL_SOCKET, way, struct.pack("ll", int(TICK), 0))
+        return sock
 
     def _keep(self, connection: socket.socket) -> None:
         if len(self._idle) < self._pool:
@@ -263,7 +271,7 @@ class Response:
             if not data:
                 try:
                     data = self._connection.recv(READ)
-                except TimeoutError:
+                except SILENT:
                     return None
                 except OSError:
                     return b""
