@@ -1,63 +1,124 @@
 """What a JSON Schema says of a value: which JSON types it may have, and what is wrong with it."""
 
 import json
+from functools import cache
 from itertools import islice
 
-from jsonschema import Draft202012Validator, SchemaError, validators
+import attrs
+from jsonschema import Draft202012Validator, ValidationError, validators
 from referencing import Registry
-from referencing.exceptions import Unresolvable
 
-ERRORS = 10  # that are told of one value
+UNCOUNTED = {"pattern", "patternProperties", "unevaluatedItems", "unevaluatedProperties", "$id", "id", "$anchor",
+             "$dynamicAnchor", "$recursiveAnchor"}
+DEEP = {"enum", "const", "dependentRequired", "dependencies"}  # looked at below their first level
+ERRORS = 10        # that are told of one value
+STEPS = 2_000_000  # that the check of one value, or of a schema, may take: about a second
 
 
 class Checker:
-    """Checks JSON texts. Every text is good to a schema that jsonschema cannot use."""
+    """Checks JSON texts. Every text is good to a schema that jsonschema cannot use, or not in STEPS."""
 
     def __init__(self, schema: dict | bool | None):
         self._validator = None
         if not isinstance(schema, dict):
             return
-        schema = _without_patterns(schema)
-        kind = validators.validator_for(schema, default=Draft202012Validator)
         try:
-            kind.check_schema(schema)
-        except (SchemaError, RecursionError):
+            kind = validators.validator_for(schema, default=Draft202012Validator)
+            schema, made = _harmless(schema), _counting(kind)
+            if made(kind.META_SCHEMA, format_checker=_Steps()).is_valid(schema):
+                # References lead nowhere but into it.
+                self._validator = made(schema, registry=Registry(), format_checker=_Steps())
+        except Exception:  # what jsonschema trips over, and _TooLong
             return
-        self._validator = kind(schema, registry=Registry())  # references lead nowhere but into it
 
     def errors(self, text: str) -> str:
         """What is wrong with the value, for a model to read: at most ERRORS lines, none if it is good."""
         if not self._validator:
             return ""
         try:
+            self._validator.format_checker.left = STEPS
             errors = [*islice(self._validator.iter_errors(json.loads(text)), ERRORS)]
-        except (Unresolvable, RecursionError):  # it refers to what is not in it, or to itself without end
+        except Exception:  # it refers to what is not in it, or to itself without end, or takes too long
             return ""
         return "\n".join(f"{error.json_path}: {_short(error.message)}" for error in errors)
+
+
+class _TooLong(Exception):
+    pass
+
+
+class _Steps:
+    """What is left of STEPS, in the place of a format checker, which every part of a check can reach."""
+
+    left = STEPS
+
+    def take(self, count):
+        self.left -= count
+        if self.left < 0:
+            raise _TooLong
+
+    def check(self, instance: object, format: str) -> None:
+        """Formats are not checked."""
+
+
+@cache
+def _counting(kind):
+    """A kind of validator whose keywords and parts count, and whose parts are of no other kind."""
+    def counting(word, keyword):
+        def check(validator, value, instance, schema):
+            size = _nodes(value) if word in DEEP else _length(value)
+            validator.format_checker.take(10 + size + _length(instance))
+            return keyword(validator, value, instance, schema)
+        return check
+
+    def evolve(validator, **changes):
+        validator.format_checker.take(1)
+        return attrs.evolve(validator, **changes)
+
+    words = {**kind.VALIDATORS, "uniqueItems": _unique}
+    made = validators.extend(kind, {word: counting(word, keyword) for word, keyword in words.items()})
+    made.evolve = evolve
+    return made
+
+
+def _length(value):
+    return len(value) if isinstance(value, (dict, list, str)) else 0
+
+
+def _nodes(value):
+    if isinstance(value, (dict, list)):
+        return 1 + sum(map(_nodes, value.values() if isinstance(value, dict) else value))
+    return 1
+
+
+def _unique(validator, wanted, instance, schema):
+    """As jsonschema's, in time linear in the instance; 1 and 1.0 are two values."""
+    if wanted and isinstance(instance, list):
+        if len({json.dumps(item, sort_keys=True) for item in instance}) < len(instance):
+            yield ValidationError(f"{instance!r} has non-unique elements")
 
 
 def _short(message):
     return message if len(message) < 300 else f"{message[:150]} ... {message[-140:]}"
 
 
-def _without_patterns(schema):
-    """A copy without regular expressions: a hostile one would hold its thread for hours."""
+def _harmless(schema):
+    """A copy without what cannot be counted: regular expressions, of which a hostile one would hold its
+    thread for hours; what other parts have not looked at; names, which jsonschema finds by a walk each time."""
     if isinstance(schema, list):
-        return [_without_patterns(each) for each in schema]
+        return [_harmless(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    dropped = {"pattern", "patternProperties"}
-    if "patternProperties" in schema:
-        dropped |= {"additionalProperties", "unevaluatedProperties"}
+    dropped = UNCOUNTED | ({"additionalProperties"} if "patternProperties" in schema else set())
     copy = {}
     for word, value in schema.items():
         if word in dropped:
             continue
         if word in ("properties", "$defs", "definitions", "dependentSchemas") and isinstance(
                 value, dict):
-            value = {name: _without_patterns(each) for name, each in value.items()}
+            value = {name: _harmless(each) for name, each in value.items()}
         elif word not in ("enum", "const", "default", "examples"):
-            value = _without_patterns(value)
+            value = _harmless(value)
         copy[word] = value
     return copy
 
@@ -118,7 +179,7 @@ def _types(plain):
         types = values and [kind_of(value) for value in values]
     if isinstance(types, str):
         types = [types]
-    if not types or not all(isinstance(name, str) for name in types):
+    if not types or not isinstance(types, list) or not all(isinstance(name, str) for name in types):
         return None
     return {*types, "null"} if plain.get("nullable") is True else {*types}
 

@@ -1,5 +1,6 @@
 """Whatever comes in a request: no 5xx, no traceback, no thread that hangs, no process that grows."""
 
+import copy
 import json
 import select
 import socket
@@ -9,6 +10,11 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 from conftest import MODEL, gateway, until
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_faults import resident
+
+from cursor2api.parameters import PARAMETERS
 
 CHAT = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}).encode()
 POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\napi-key: 0000\r\nContent-Type: application/json\r\n"
@@ -153,6 +159,281 @@ def test_what_could_not_be_read_is_not_logged(service):
         assert [status for status, _, _ in answers(caller)] == [400, 400]
     assert until(lambda: "InvalidRequestLine" in service.log())
     assert secret.decode() not in service.log()
+
+
+def valid(**more):
+    return {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], **more}
+
+
+def body(**more):
+    return json.dumps(valid(**more)).encode()
+
+
+def instead(of, data, **more):
+    """A body with one JSON text, as json.dumps writes it, replaced by bytes."""
+    return body(**more).replace(json.dumps(of).encode(), data)
+
+
+def function(**more):
+    return {"type": "function", "function": {"name": "get_weather", **more}}
+
+
+def calls(arguments, count=1):
+    return [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [
+        {"id": f"call_{n}", **function(arguments=arguments)} for n in range(count)]}]
+
+
+PICTURE = [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + 700_001 * "A"}}]
+
+BODIES = [
+    ("nothing", b"", 400), ("no JSON", b"Hello", 400), ("half of it", CHAT[:40], 400), ("zeros", b"\0" * 99, 400),
+    ("no UTF-8", CHAT.replace(b"Hi", b"\xff\xfe"), 400), ("UTF-16", CHAT.decode().encode("utf-16"), 400),
+    ("a byte order mark", b"\xef\xbb\xbf" + CHAT, 200), ("two bodies", CHAT + CHAT, 400),
+    ("no object", b"[]", 400), ("null", b"null", 400), ("a string", b'"x"', 400),
+    ("arrays nested deeply", b"[" * 900_000, 400), ("objects nested deeply", b'{"a":' * 150_000, 400),
+    ("messages nested deeply", instead("Hi", b"[" * 50_000 + b"]" * 50_000), 400),
+    ("something unknown nested deeply", instead(1, b"[" * 900 + b"]" * 900, what=1), 200),
+    ("a schema nested deeply", instead(1, b'{"a":' * 900 + b"1" + b"}" * 900, tools=[
+        function(parameters=1)]), 400),
+    ("arguments nested deeply", body(messages=calls("[" * 100_000)), 200),
+    ("an integer of 5,000 digits", instead(1, b"9" * 5000, max_tokens=1), 400),
+    ("the same for something unknown", instead(1, b"9" * 5000, what=1), 400),
+    ("an integer of 300 digits", instead(1, b"9" * 300, max_tokens=1), 200),
+    ("an integer out of range", instead(1, b"9" * 300, seed=1), 400),
+    ("a number beyond all bounds", instead(1, b"1e999", temperature=1), 400),
+    ("an exponent of 20 digits", instead(1, b"1e99999999999999999999", temperature=1), 400),
+    ("a tiny number", instead(1, b"1e-999", temperature=1), 200),
+    ("NaN", body(temperature=float("nan")), 400), ("Infinity", body(what=float("inf")), 400),
+    ("-Infinity", body(logit_bias={"1": -float("inf")}), 400),
+    ("half a character", body(messages=[{"role": "user", "content": "a\ud800b"}]), 200),
+    ("half a character in a name", body(tools=[function(name="\udc00")]), 400),
+    ("half a character for a model", body(model="\ud800"), 400),
+    ("half a character for a key", body(**{"\ud800": 1}), 200),
+    ("a key twice: the last counts", instead(1, b'1, "n": 2, "n": 1', n=1), 200),
+    ("10,000 messages", body(messages=[{"role": ("user", "assistant")[n % 2], "content": "word"}
+                                       for n in range(10_001)]), 200),
+    ("10,000 parts", body(messages=[{"role": "user", "content": [{"type": "text", "text": "x"}] * 10_000}]), 200),
+    ("5,000 calls", body(messages=calls("{", 5000)), 200),
+    ("10,000 biases", body(logit_bias={str(n): 1 for n in range(10_000)}), 200),
+    ("129 tools", body(tools=[function()] * 129), 400),
+    ("a long stop", body(stop=["a" * 900_000]), 200),
+    ("a long key of metadata", body(metadata={"k" * 900_000: ""}), 400),
+    ("a line end in a model", body(model="x\r\nSet-Cookie: a=b"), 400),
+    ("a zero in a model", body(model="\0"), 400),
+    ("a long model", body(model="/-thinking" * 9_000), 400),
+    ("a picture that is not base64", body(messages=[{"role": "user", "content": PICTURE}]), 400),
+    ("a line end in a picture's address", body(messages=[{"role": "user", "content": [
+        {"type": "image_url", "image_url": {"url": "http://x\r\nX: y"}}]}]), 400),
+    *((name, body(messages=[{"role": "user", "content": content}]), 200) for name, content in (
+        ("the prompt's own marks", "</user><call_<tool_call>" * 20_000), ("only white space", " \n" * 300_000),
+        ("characters that say nothing", "\u2028\u202e\ufeff" * 20_000))),
+]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+@pytest.mark.parametrize("name, data, status", BODIES, ids=[row[0] for row in BODIES])
+def test_a_body_gets_its_answer(service, name, data, status, stream):
+    service.simulator.script({"replies": [{"text": "one two", "times": 0}]})
+    if stream:
+        data = data.replace(b'{"model"', b'{"stream": true, "model"', 1)
+    response = post(service, data)
+    if status == 200:
+        assert response.status_code == 200 and "one" in response.text
+    else:
+        error = assert_error(response.status_code, response.content, status)
+        assert error["message"]
+    assert not any("cookie" in header.lower() for header in response.headers)
+
+
+def post(gate, data, **headers):
+    return requests.post(gate.url + "/v1/chat/completions", data=data, timeout=60,
+                         headers={"api-key": "0000", "Content-Type": "application/json", **headers})
+
+
+def asks_for(schema):
+    return body(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
+
+
+def twice(to):
+    return [{"$ref": f"#/$defs/{to}"}] * 2
+
+
+TREE = {"$ref": "#/$defs/a0", "$defs": {"a60": {}, **{
+    f"a{n}": {"allOf": twice(f"a{n + 1}"), "anyOf": twice(f"a{n + 1}")} for n in range(60)}}}
+# Schemas that each text is good to, as they cannot be used, or not in the time that there is.
+SCHEMAS = [
+    ("a hostile pattern", {"properties": {"city": {"pattern": "^(a+)+$"}}}),
+    ("a pattern that is none", {"properties": {"city": {"pattern": "("}}}),
+    ("hostile names", {"patternProperties": {"^(([a-z])+.)+$": {}}, "additionalProperties": False}),
+    ("references that multiply", TREE), ("a reference to itself", {"$ref": "#"}),
+    ("a circle", {"allOf": [{"$ref": "#"}]}), ("a dynamic circle", {"$dynamicAnchor": "x", "$dynamicRef": "#x"}),
+    ("a reference to nothing", {"$ref": "#/$defs/none"}),
+    ("a reference by number", {"allOf": [{}], "$ref": "#/allOf/x"}),
+    ("a reference that is no address", {"$ref": "http://[::1"}), ("an id that is none", {"$id": "http://[::1"}),
+    ("a kind that is a list", {"$schema": []}), ("a kind that is a number", {"$schema": 5}),
+    ("a kind that is unknown", {"$schema": "urn:x"}), ("an old kind", {
+        "$schema": "http://json-schema.org/draft-03/schema#", "extends": {"$ref": "#"}, "disallow": [{}]}),
+    ("a way round by the draft's own schema", {
+        **TREE, "$id": "http://x/y", "$dynamicAnchor": "meta", "$ref": "#/$defs/own",
+        "$defs": {**TREE["$defs"], "own": {"allOf": [
+            {"$ref": "https://json-schema.org/draft/2020-12/schema"},
+            {"if": {"required": ["city"]}, "else": {"$ref": "#/$defs/a0"}}]}}}),
+    ("names to walk for", {"allOf": [{"$ref": "#x"}] * 900, "$defs": {
+        "a": {"$anchor": "x"}, **{f"b{n}": {} for n in range(900)}}}),
+    ("values that must differ", {"$schema": "http://json-schema.org/draft-03/schema#", "properties": {
+        "none": {"enum": [*range(20_000), "a"]}}}),
+    ("a type that is none", {"type": True}),
+    ("wrong types", {"type": {}, "enum": 5, "properties": [], "required": {}, "items": 7, "$defs": []}),
+    ("a part of another kind", {"properties": {"city": {"$schema": "http://json-schema.org/draft-04/schema#",
+                                                        "allOf": [TREE]}}, "$defs": TREE["$defs"]}),
+    ("10,000 properties", {"properties": {f"property{n}": {"type": "string"} for n in range(10_000)}}),
+]
+
+
+@pytest.mark.parametrize("name, schema", SCHEMAS, ids=[row[0] for row in SCHEMAS])
+def test_a_schema_holds_up_nobody(service, name, schema):
+    city = json.dumps({"city": "a" * 40 + "!", "not": {}})
+    service.simulator.script({"replies": [
+        {"text": '{open}{"name": "get_weather", "arguments": ' + city + "}{close}"}, {"text": city}]})
+    called = post(service, body(tools=[function(parameters=schema)], tool_choice="required")).json()
+    call, = called["choices"][0]["message"]["tool_calls"]
+    assert json.loads(call["function"]["arguments"]) == json.loads(city)
+    given = post(service, asks_for(schema)).json()
+    assert json.loads(given["choices"][0]["message"]["content"]) == json.loads(city)
+
+
+def test_many_items_that_must_differ_hold_up_nobody(service):
+    text = json.dumps({"items": [{"n": n} for n in range(20_000)]})
+    service.simulator.script({"replies": [{"text": text, "chunk": 10_000}]})
+    given = post(service, asks_for({"properties": {"items": {"uniqueItems": True}}})).json()
+    assert json.loads(given["choices"][0]["message"]["content"]) == json.loads(text)
+    service.simulator.script({"replies": [{"text": '{"items": [1, 1]}', "times": 0}]})
+    assert post(service, asks_for({"properties": {"items": {"uniqueItems": True}}})).status_code == 502
+
+
+def test_nothing_that_a_request_names_is_fetched(service):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+        service.simulator.script({"replies": [{"text": '{"city": 1}', "times": 0}]})
+        for schema in ({"$ref": url}, {"$schema": url}, {"$id": url, "$ref": "y"}, {
+                "$schema": "http://json-schema.org/draft-04/schema#", "id": url, "$ref": "#y"}):
+            assert post(service, asks_for(schema)).ok
+        assert post(service, body(messages=[{"role": "user", "content": [
+            {"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"url": url}}]}])).ok
+        assert not select.select([listener], [], [], 0)[0]
+
+
+@pytest.mark.parametrize("given", ["a b", "a" * 129, "é", "x,y", "{}", '"', "a;b=c"])
+def test_a_request_id_that_is_none_is_replaced(service, given):
+    answer = requests.get(service.url + "/health", headers={"x-request-id": given.encode()}, timeout=30)
+    assert answer.headers["x-request-id"].startswith("req_")
+    answer = requests.options(service.url + "/health", timeout=30, headers={
+        "Access-Control-Request-Headers": (given + ";").encode()})
+    assert given not in answer.headers["Access-Control-Allow-Headers"]
+
+
+@pytest.mark.parametrize("headers, status", [
+    ({"Content-Encoding": "gzip"}, 415), ({"Content-Encoding": "identity"}, 200),
+    ({"Content-Type": "text/plain"}, 415),
+    ({"Content-Type": "application/json; charset=latin-1"}, 200), ({"Content-Type": "\xff/\xff"}, 415),
+    ({"Authorization": "Bearer \xff"}, 200), ({"api-key": "\xff"}, 401), ({"Authorization": "Basic Og=="}, 200)],
+    ids=str)
+def test_headers_that_are_odd(service, headers, status):
+    service.simulator.script({"replies": [{"text": "one two", "times": 0}]})
+    response = post(service, CHAT, **{name: value.encode("latin-1") for name, value in headers.items()})
+    assert response.status_code == status
+    assert status == 200 or set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_the_process_does_not_grow(service):
+    service.simulator.script({"replies": [{"text": '{"city": "x"}', "times": 0}]})
+    sizes = []
+    for _ in range(3):
+        for _, data, _ in BODIES:
+            post(service, data)
+        for _, schema in SCHEMAS:
+            post(service, asks_for(schema))
+        service.simulator.requests.clear()
+        sizes.append(resident(service))
+    assert sizes[2] < sizes[0] + 30_000_000, sizes
+
+
+TALK = [
+    {"role": "system", "content": "Be short"}, {"role": "user", "content": [{"type": "text", "text": "Hi"}, {
+        "type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}, *calls("{}")[1:],
+    {"role": "tool", "tool_call_id": "call_0", "content": "18"}, {"role": "user", "content": "So?"}]
+VALID = [
+    valid(messages=TALK, stop=["x"], max_tokens=9, temperature=1, metadata={"a": "b"}, logit_bias={"1": 2},
+          user="me"),
+    valid(messages=TALK, tools=[function(description="d", parameters={
+        "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}, strict=True)],
+        tool_choice={"type": "function", "function": {"name": "get_weather"}}, parallel_tool_calls=False),
+    valid(functions=[{"name": "f", "parameters": {"type": "object"}}], function_call="auto", n=2),
+    valid(stream=True, stream_options={"include_usage": True}, reasoning_effort="high", top_p=0.5),
+    valid(response_format={"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": {
+        "type": "object", "properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": {"enum": [1, "x", None]}}}}}),
+    valid(prediction={"type": "content", "content": [{"type": "text", "text": "x"}]}, seed=1, modalities=["text"],
+          web_search_options={"user_location": {"type": "approximate", "approximate": {"city": "Oslo"}}})]
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-10, 10) | st.integers() | st.floats() | st.text(
+        st.characters(), max_size=9) | st.sampled_from([
+            "", "auto", "required", "function", "user", "tool", "#", "$ref", "type", "object", "text", MODEL,
+            "\ud800", 10**300, 10**400, -1e308, "data:image/png;base64,", "http://x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.text(max_size=5) | st.sampled_from(["type", "name", "function", "role", "content", "text", "$ref",
+                                               "allOf", "enum", "parameters"]), inner, max_size=3),
+    max_leaves=6)
+
+
+def places(node):
+    """Each (array or object, index or key) below a value."""
+    for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
+        yield node, key
+        yield from places(node[key])
+
+
+@st.composite
+def bodies(draw):
+    """Valid bodies with a few things changed, left out, added, or cut."""
+    chat = copy.deepcopy(draw(st.sampled_from(VALID)))
+    for _ in range(draw(st.integers(1, 4))):
+        node, key = draw(st.sampled_from([*places(chat)]))
+        change = draw(st.sampled_from(["put", "put", "drop", "add", "swap"]))
+        if change == "drop":
+            del node[key]
+        elif change == "swap":
+            other, place = draw(st.sampled_from([*places(chat)]))
+            node[key] = copy.deepcopy(other[place])
+        elif change == "add":
+            chat[draw(st.sampled_from([parameter.name for parameter in PARAMETERS]))] = draw(JUNK)
+        else:
+            node[key] = draw(JUNK)
+        if not chat:
+            break
+    data = json.dumps(chat).encode()
+    if draw(st.integers(0, 9)) == 0:
+        at = draw(st.integers(0, len(data)))
+        data = data[:at] + draw(st.binary(max_size=3)) + data[at + draw(st.integers(0, 3)):]
+    return data
+
+
+UNFIT = {"no_tool_call", "invalid_tool_arguments", "invalid_json_from_model"}  # not the request's fault
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(bodies())
+def test_no_body_makes_a_5xx(service, data):
+    service.simulator.script({"replies": [{"text": '{"city": "x"}', "times": 0}]})
+    response = post(service, data)
+    if response.headers["Content-Type"].startswith("text/event-stream"):
+        last = response.text.split("data: ")[-1].strip()
+        assert response.status_code == 200 and (last == "[DONE]" or json.loads(last)["error"]["code"] in UNFIT)
+    elif response.status_code == 200:
+        assert response.json()["object"] == "chat.completion"
+    else:
+        error = response.json()["error"]
+        assert set(error) == {"message", "type", "param", "code"} and isinstance(error["message"], str)
+        assert response.status_code < 500 or error["code"] in UNFIT, error
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ ASIDE = {
 PURE = {name for name, room in ROOMS.items() if room <= ROOMS["reference"]} - {"logs"}
 WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 FOREIGN = {
-    "schema": {"jsonschema", "referencing"},
+    "schema": {"attrs", "jsonschema", "referencing"},
     "upstream.http": {"certifi"}, "metrics": {"prometheus_client"}, "redisstore": {"redis"},
     "site": {"werkzeug"}, "views": {"werkzeug"}, "wsgi": {"werkzeug"}, "worker": {"gunicorn"},
     "simulator": {"werkzeug"}, "doctor": {"app", "werkzeug"}}
