@@ -55,10 +55,12 @@ def boolean(value: object, path: str) -> bool:
 
 
 def number(low: float | None, high: float | None, kind: str = "decimal") -> Check:
-    """A number from `low` to `high`; a `kind` of "integer" takes no fraction."""
+    """A number from `low` to `high`; a `kind` of "integer" takes no fraction but .0, as JSON has no integers."""
     types, noun = (int, "an integer") if kind == "integer" else ((int, float), "a number")
 
     def check(value, path):
+        if kind == "integer" and isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, bool) or not isinstance(value, types):
             raise unexpected(path, noun, value, "invalid_type")
         if low is not None and not value >= low:  # so that NaN fails too
