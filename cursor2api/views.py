@@ -72,6 +72,11 @@ def page_data(request: Call, service: Service) -> Response:
     return site.send(request, service.files, "reference.json")
 
 
+def openapi(request: Call, service: Service) -> Response:
+    """The API as an OpenAPI 3.1 document."""
+    return site.send(request, service.files, "openapi.json")
+
+
 def metrics(request: Call, service: Service) -> Response:
     """Counts in the Prometheus text format."""
     if request.caller.upstream_key:
@@ -149,6 +154,7 @@ URLS = Map([
     Rule("/", endpoint=page, methods=["GET"]),
     Rule("/static/<name>", endpoint=page_file, methods=["GET"]),
     Rule("/reference.json", endpoint=page_data, methods=["GET"]),
+    Rule("/openapi.json", endpoint=openapi, methods=["GET"]),
     Rule("/health", endpoint=health, methods=["GET"]),
     Rule("/ready", endpoint=ready, methods=["GET"]),
     Rule("/metrics", endpoint=metrics, methods=["GET"]),
@@ -159,7 +165,7 @@ URLS = Map([
           ("/models/<path:model>", get_model, "GET"),
           ("/chat/completions", chat_completions, "POST"))),
 ], strict_slashes=False)
-OPEN = {page, page_file, page_data, health, ready}  # endpoints that need no key
+OPEN = {page, page_file, page_data, openapi, health, ready}  # endpoints that need no key
 
 
 def routes() -> list[dict]:

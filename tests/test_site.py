@@ -17,7 +17,8 @@ from cursor2api.reference import reference
 from cursor2api.views import routes
 
 STATIC = ROOT / "static"
-FILES = ["/", "/reference.json", *(f"/static/{path.name}" for path in STATIC.iterdir() if path.is_file())]
+FILES = ["/", "/reference.json", "/openapi.json",
+         *(f"/static/{path.name}" for path in STATIC.iterdir() if path.is_file())]
 EXPECTED = {"models": MODEL, "chat": "Hello", "stream": "Hello", "tool": "Paris", "kilo": "attempt_completion"}
 ABOUT = reference(Config(), version="1", started=0, routes=routes(), examples={})
 
@@ -77,8 +78,9 @@ def test_the_reference_tells_no_secret_and_what_the_code_has():
         assert now - 60 < about["started"] <= now
     assert about["parameters"] == ABOUT["parameters"] and about["settings"] == ABOUT["settings"]
     assert {path: get_key for path, get_key in ((row["path"], row["key"]) for row in about["routes"])} == {
-        "/": False, "/static/{name}": False, "/reference.json": False, "/health": False, "/ready": False,
-        "/metrics": True, "/v1/models": True, "/v1/models/{model}": True, "/v1/chat/completions": True}
+        "/": False, "/static/{name}": False, "/reference.json": False, "/openapi.json": False, "/health": False,
+        "/ready": False, "/metrics": True, "/v1/models": True, "/v1/models/{model}": True,
+        "/v1/chat/completions": True}
 
 
 def skeleton(value):
