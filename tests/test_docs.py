@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cursor2api.config import Config
+from cursor2api.errors import KINDS
 from cursor2api.reference import reference
 from cursor2api.views import routes
 
@@ -37,6 +38,15 @@ ROWS = [
 @pytest.mark.parametrize("line", ROWS)
 def test_the_readme_has_each_row_of_the_reference(line):
     assert line in README.splitlines()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.status in (401, 403) or kind.status > 405],
+                         ids=lambda kind: f"{kind.status}-{kind.codes[0]}")
+def test_the_operations_section_has_a_line_for_each_outcome(kind):
+    lines = [line for line in README.partition("## Operations")[2].partition("\n## ")[0].splitlines()
+             if line.startswith("| ") and str(kind.status) in line.split("|")[1]]
+    assert lines and all(any(f"`{code or kind.type}`" in line for line in lines)
+                         for code in kind.codes if code is not None)
 
 
 @pytest.mark.parametrize("name", [each["name"] for each in ABOUT["settings"]])

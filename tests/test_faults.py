@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -127,6 +127,8 @@ FAULTS = [
     *((f"a reset {when} the stream's headers, once", {**TEXT, "stream": {"reset": when}}, SAID, None,
        {"create": 1, "stream": 2}) for when in ("before", "within")),
     ("a reset after the stream's headers, once", {**SLOW, "stream": {"reset": "after"}}, SAID, None, TAKEN_UP),
+    ("no answer for the stream", {**LASTING, "stream": {"hang": 60, "times": 0}}, None, (504, "upstream_timeout"),
+     OPENED),
     ("a page for the stream", {**TEXT, "raw": "<!DOCTYPE html><html>\n\n</html>"}, SAID, None,
      {**OPENED, "get_run": 1}),
     # What a stream may hold
@@ -296,6 +298,29 @@ def test_a_name_that_dns_does_not_know_is_an_unreachable_upstream():
             assert said(response) == ("", 502, "upstream_unreachable") and response.headers["Retry-After"] == "5"
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_connection_that_is_not_made_in_time_is_a_timeout_of_its_own(scheme):
+    with ExitStack() as stack:
+        if scheme == "https":  # is taken, then TLS is not answered
+            port = stack.enter_context(server(lambda connection: connection.recv(65536) and connection.recv(1)))
+        else:  # is not taken: the queue of this listener is full
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+            port = listener.getsockname()[1]
+            for _ in range(3):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(("127.0.0.1", port))
+        gate = stack.enter_context(gateway(environ={
+            "CURSOR_BASE_URL": f"{scheme}://localhost:{port}", "MODELS": MODEL, "CONNECT_TIMEOUT": "0.5"}))
+        for response in (gate.say(), gate.say(stream=True)):
+            assert said(response) == ("", 504, "connect_timeout") and response.headers["Retry-After"] == "5"
+
+
+def test_a_server_that_speaks_no_tls_is_refused(cursor):
+    with gateway(environ={"MODELS": MODEL, "CURSOR_BASE_URL": "https" + cursor.simulator.url[4:]}) as gate:
+        assert said(gate.say()) == ("", 502, "upstream_tls")
+
+
 def test_a_certificate_that_nobody_has_signed_is_refused_and_nothing_is_said_to_it(cursor):
     with tls_before(cursor.simulator) as port, gateway(environ={
             "CURSOR_BASE_URL": f"https://localhost:{port}", "MODELS": MODEL}) as gate:
@@ -410,11 +435,14 @@ def test_a_caller_who_takes_nothing_is_ended_and_its_slot_is_free():
         assert said(gate.say()) == (SAID, 200, None)
 
 
-def test_a_caller_who_reads_slowly_gets_all(cursor):
-    cursor.simulator.script({"replies": [{"text": "word " * 2_000_000, "chunk": 50_000}]})
-    got = []
+def test_a_caller_who_reads_slowly_gets_all_and_is_not_run_ahead_of(cursor):
+    cursor.simulator.script({"replies": [{"text": "word " * 6_000_000, "chunk": 50_000}]})
+    got, sizes = [], [resident(cursor)]
     with ask(cursor, True, buffer=65536) as caller:
         while b"[DONE]" not in b"".join(got[-2:]):
             got.append(caller.recv(65536))
-            time.sleep(0.02)
-    assert b"".join(got).count(b"word ") == 2_000_000
+            time.sleep(0.002)
+            if len(got) in (50, 100, 150):  # before Cursor's result, which has all the text again
+                sizes.append(resident(cursor))
+    assert b"".join(got).count(b"word ") == 6_000_000
+    assert len(sizes) == 4 and max(sizes) - sizes[0] < 15_000_000  # of 30 MB that Cursor says

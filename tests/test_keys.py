@@ -22,6 +22,7 @@ def keys(limits=(), passthrough=False, clock=lambda: 0.0):
 @pytest.mark.parametrize("given, passthrough, name, own", [
     (["bob-key"], False, "bob", ""), (["", "alice-key"], False, "alice", ""),
     (["wrong", "bob-key"], False, "bob", ""), (["crsr_mine-1"], True, "cursor-", "crsr_mine-1"),
+    (["any-other-1"], True, "cursor-", "any-other-1"),
     (["bob-key", "crsr_mine-1"], True, "bob", ""), (["crsr_mine-1", "bob-key"], True, "bob", "")])
 def test_a_caller_is_known_by_its_key(given, passthrough, name, own):
     caller = keys(passthrough=passthrough).identify(given)

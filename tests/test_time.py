@@ -44,6 +44,13 @@ def test_a_failure_after_a_body_has_begun_is_an_error_object_under_200(slow):
     assert until(lambda: slow.lines(why="run_failed", closed_by="upstream"))
 
 
+def test_without_heartbeats_of_a_body_a_failure_keeps_its_status():
+    with gateway(environ={"BODY_HEARTBEAT_S": "0", "TIMEOUT": "1"}) as gate:
+        play(gate, stall_after=0)
+        response = gate.say()
+        assert response.status_code == 504 and response.content.startswith(b"{")
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
 def test_a_reply_over_the_total_limit_ends_and_is_cancelled(slow, stream):
     play(slow, text="word " * 1000, delay=0.05)
@@ -132,6 +139,13 @@ def test_the_first_byte_does_not_wait_for_a_slow_agent():
             assert '"role":"assistant"' in next(response.iter_lines(decode_unicode=True))
             assert gate.agents()[0]["runs"][0]["status"] == "CREATING"
         assert settled(gate)
+
+
+def test_a_stream_of_which_only_role_and_heartbeats_have_left_can_still_be_asked_for_again(slow):
+    play(slow, create={"hang": 1, "status": 500, "times": 1})
+    response = slow.say(stream=True)
+    assert fold(response)[0] == "one two three" and '"delta":{}' in response.text
+    assert len(slow.agents()) == 1
 
 
 def test_a_stream_folds_to_its_text_whatever_the_heartbeat(slow):
