@@ -351,8 +351,9 @@ def tables(values: dict) -> str:
             met = all(statistics.median(shares[one]) <= most for one, most in goals.items())
             goal = ", ".join(f"at most {most:g}" + (f" of {one}" if one != "itself" else "")
                              for one, most in goals.items())
-            lines.append(f"| {name}{', uistream' * (server == 'uistream')} | {figure} | {spread(ours)} | {spread(naive)} | "
-                         f"{spread(nginx)} | {spread(shares['naive'])} | {spread(shares['nginx'])} | "
+            label = name if server == "gateway" else f"{name}, {server}"
+            lines.append(f"| {label} | {figure} | {spread(ours)} | {spread(naive)} | {spread(nginx)} | "
+                         f" {spread(shares['naive'])} | {spread(shares['nginx'])} | "
                          f"{goal} | {('yes' if met else '**no**') if goals else ''} |")
     lines += ["", "| proportion | gateway | goal | met |", "|---|---|---|---|"]
     for name, one, other, most in PROPORTIONS:

@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from itertools import repeat
 
 from .chat import Call, Chat
@@ -43,7 +44,7 @@ def reply(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[], str
     A reply of which the caller got all that the agent said goes to `keep` before its Finish leaves: the
     next chat may come at once. Raises ApiError, also for a reply that stays unfit.
     """
-    said: list[str] = []
+    said = StringIO()
     events = _repaired(stream, chat, plan, terms, new_id, note, said)
     if keep:
         events = _remembered(events, lambda called: _whole(stream, chat, plan, said, called), keep)
@@ -52,7 +53,7 @@ def reply(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[], str
 
 
 def _repaired(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[], str],
-              note: Callable[[Note], None], said: list[str]) -> Iterator[Event]:
+              note: Callable[[Note], None], said: StringIO) -> Iterator[Event]:
     """`said` holds what the upstream has said in its last run.
 
     An agent that was told of its fault may be kept: the complaint stood outside the conversation's tags,
@@ -60,7 +61,8 @@ def _repaired(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[],
     """
     last = False
     while True:
-        said.clear()
+        said.seek(0)
+        said.truncate()
         kept: list[Event] = []
         left = thought = False
         try:
@@ -87,35 +89,35 @@ def _repaired(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[],
                 raise
             last = False
             continue
-        stream.follow_up(repair(plan, event.complaint), "".join(said))
+        stream.follow_up(repair(plan, event.complaint), said.getvalue())
         last = True
 
 
 def _remembered(events: Iterable[Event], whole: Callable[[bool], bool],
                 keep: Callable[[str, list[Call]], None]) -> Iterator[Event]:
-    text: list[str] = []
-    calls: dict[int, tuple[str, str, list[str]]] = {}
+    text = StringIO()
+    calls: dict[int, tuple[str, str, StringIO]] = {}
     for event in events:
         kind = type(event)
         if kind is Text:
-            text.append(event.text)
+            text.write(event.text)
         elif kind is ToolCall:
             if event.id is not None:
-                calls[event.index] = event.id, event.name, []
-            calls[event.index][2].append(event.arguments)
+                calls[event.index] = event.id, event.name, StringIO()
+            calls[event.index][2].write(event.arguments)
         elif kind is Finish and event.reason in ("stop", "tool_calls") and whole(bool(calls)):
-            keep("".join(text), [Call(id, name, "".join(parts)) for id, name, parts in calls.values()])
+            keep(text.getvalue(), [Call(id, name, arguments.getvalue()) for id, name, arguments in calls.values()])
         yield event
 
 
-def _whole(stream, chat: Chat, plan: Plan, said: list[str], called: bool) -> bool:
+def _whole(stream, chat: Chat, plan: Plan, said: StringIO, called: bool) -> bool:
     """Whether the agent has said no more than the caller got, but for thinking and words around JSON.
 
     A reply that must hold one call ends with it, whatever the upstream still says: it may be nothing.
     """
     if not called or chat.parallel_tool_calls and not chat.functions:
         return stream.ended(0)
-    text = "".join(said)
+    text = said.getvalue()
     return (text.count(plan.open_mark) == 1 and not text.partition(plan.close_mark)[2].strip()
             and stream.ended(LAST_S))
 
@@ -140,12 +142,12 @@ def _transformed(events: Iterable[Event], chat: Chat, plan: Plan, terms: Terms,
     return require_text(events)
 
 
-def _recorded(events: Iterable[Event], said: list[str]) -> Iterator[Event]:
+def _recorded(events: Iterable[Event], said: StringIO) -> Iterator[Event]:
     """Keeps the text. A stream that just ends is a fault of its adapter and must not pass for a reply."""
     event = None
     for event in events:
         if type(event) is Text:
-            said.append(event.text)
+            said.write(event.text)
         yield event
     if type(event) is not Finish:
         raise RuntimeError("the upstream's events ended without a Finish")

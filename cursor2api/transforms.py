@@ -7,6 +7,7 @@ is held.
 
 import re
 from collections.abc import Iterable, Iterator
+from io import StringIO
 
 from .errors import UpstreamError
 from .events import Event, Finish, Note, Reasoning, Text, ToolCall, Unfit, Usage, Waiting
@@ -245,19 +246,19 @@ def require_call(events: Iterable[Event], insist: bool) -> Iterator[Event]:
 
 def count_usage(events: Iterable[Event], prompt_tokens: int) -> Iterator[Event]:
     """Puts exactly one Usage before the Finish: the upstream's last, else an estimate."""
-    usage, said, thought = None, [], []
+    usage, said, thought = None, StringIO(), StringIO()
     for event in events:
         kind = type(event)
         if kind is Text:
-            said.append(event.text)
+            said.write(event.text)
         elif kind is Usage:
             usage = event
             continue
         elif kind is ToolCall:
-            said += event.name or "", event.arguments
+            said.write((event.name or "") + event.arguments)
         elif kind is Reasoning:
-            thought.append(event.text)
+            thought.write(event.text)
         elif kind is Finish:
-            thinking = tokens("".join(thought))
-            yield usage or Usage(prompt_tokens, tokens("".join(said)) + thinking, thinking, source="estimate")
+            thinking = tokens(thought.getvalue())
+            yield usage or Usage(prompt_tokens, tokens(said.getvalue()) + thinking, thinking, source="estimate")
         yield event

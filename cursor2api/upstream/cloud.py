@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
+from io import StringIO
 from urllib.parse import quote
 
 from .. import sse
@@ -155,7 +156,7 @@ class Stream:
         self._whole = False  # its Finish has left
         self._answered = False
         self._said = {Text: 0, Reasoning: 0}  # characters that have left
-        self._text: list[str] = []
+        self._text = StringIO()
         self._resume_id = self._first_id = ""
         self._usage_before = self._usage
         self._turns: set[str] = set()  # ids of the turns whose usage is counted
@@ -366,7 +367,7 @@ class Stream:
                         if text:
                             self._said[kind] += len(text)
                             if kind is Text:
-                                self._text.append(text)
+                                self._text.write(text)
                             yield kind(text)
                     elif frame.event == "interaction_update":
                         self._count(value, frame.id)
@@ -408,7 +409,7 @@ class Stream:
         status = run.get("status")
         if status == "FINISHED":
             result = run.get("text" if streamed else "result")
-            if isinstance(result, str) and not (streamed and self._text):
+            if isinstance(result, str) and not (streamed and self._text.tell()):
                 if rest := self._rest(result):
                     yield Text(rest)
             if self._usage.prompt_tokens:
@@ -426,7 +427,7 @@ class Stream:
 
         What has left may begin with interim messages that the final one does not hold.
         """
-        said = "".join(self._text)
+        said = self._text.getvalue()
         for at in range(max(0, len(said) - len(result)), len(said)):
             if result.startswith(said[at:]):
                 return result[len(said) - at:]
