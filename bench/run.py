@@ -353,7 +353,7 @@ def tables(values: dict) -> str:
                              for one, most in goals.items())
             label = name if server == "gateway" else f"{name}, {server}"
             lines.append(f"| {label} | {figure} | {spread(ours)} | {spread(naive)} | {spread(nginx)} | "
-                         f" {spread(shares['naive'])} | {spread(shares['nginx'])} | "
+                         f"{spread(shares['naive'])} | {spread(shares['nginx'])} | "
                          f"{goal} | {('yes' if met else '**no**') if goals else ''} |")
     lines += ["", "| proportion | gateway | goal | met |", "|---|---|---|---|"]
     for name, one, other, most in PROPORTIONS:
