@@ -653,8 +653,9 @@ class Simulator:
     def keep(self, agent: Agent) -> None:
         with self.changed:
             self.agents[agent.id] = agent
-            if len(self.agents) > KEPT:
-                del self.agents[next(iter(self.agents))]
+            if len(self.agents) > KEPT:  # what is left over stays in sight
+                gone = (each.id for each in self.agents.values() if each.deleted)
+                del self.agents[next(gone, next(iter(self.agents)))]
 
     def follow_up(self, request, agent):
         body = check_body(request, RUN_FIELDS)
