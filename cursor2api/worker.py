@@ -5,9 +5,14 @@ ends in the loop that accepts all others, and repeats and logs what it could not
 """
 
 import errno
+import fcntl
 import json
 import logging
+import select
 import socket
+import struct
+import sys
+import termios
 import time
 from contextlib import suppress
 from http import HTTPStatus
@@ -21,12 +26,16 @@ from .errors import BadRequest
 log = logging.getLogger("cursor2api")
 
 STATUS = {errors.LimitRequestLine: 414, errors.LimitRequestHeaders: 431, errors.ExpectationFailed: 417}
+TICK = 1.0  # seconds between two looks at what a caller has taken
 
 
 class Connection(socket.socket):
     """A caller's. Both errors are those that gunicorn takes for a caller who has left."""
 
     deadline = float("inf")  # for the whole of the request that is being read
+    patience = float("inf")  # seconds in which a caller may take nothing
+    _sent = _taken = 0       # bytes, by the system and by the caller
+    _looked = _heard = 0.0
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         if flags:
@@ -42,10 +51,40 @@ class Connection(socket.socket):
             self.settimeout(limit)
 
     def sendall(self, data: bytes, flags: int = 0) -> None:
+        left = memoryview(data)
         try:
-            super().sendall(data, flags)
+            while left:
+                self._look()
+                try:
+                    sent = self.send(left, flags | socket.MSG_DONTWAIT)
+                    self._sent += sent
+                    left = left[sent:]
+                except BlockingIOError:
+                    room = select.poll()
+                    room.register(self, select.POLLOUT)
+                    room.poll(1000 * TICK)
         except OSError as error:
             raise BrokenPipeError(errno.EPIPE, "The caller takes nothing") from error
+
+    def _look(self) -> None:
+        """Raises TimeoutError when none of what was sent has been acknowledged for `patience` seconds.
+
+        TCP_USER_TIMEOUT will not do: it also ends a caller who takes little but steadily.
+        """
+        now = time.monotonic()
+        if now - self._looked < TICK:
+            return
+        try:
+            waiting = int.from_bytes(fcntl.ioctl(self, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        except OSError:  # not on this system: then what it had room for counts
+            waiting = -1
+        taken = self._sent - waiting
+        if taken != self._taken or not waiting:
+            self._taken, self._heard = taken, now
+        elif now - self._heard > self.patience:
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # drop what waits
+            raise TimeoutError
+        self._looked = now
 
 
 class Worker(ThreadWorker):
@@ -55,10 +94,7 @@ class Worker(ThreadWorker):
         config = self.wsgi.service.config
         if not isinstance(conn.sock, Connection):
             conn.sock = Connection(fileno=conn.sock.detach())
-            if conn.sock.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
-                # Of sent bytes that are not acknowledged and of a receiver without room alike (tcp(7)).
-                conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT,
-                                     int(1000 * config.send_timeout))
+            conn.sock.patience = config.send_timeout
         conn.sock.deadline = time.monotonic() + config.request_timeout
         goes_on = super().handle(conn)
         if goes_on is False:

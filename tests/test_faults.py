@@ -446,3 +446,19 @@ def test_a_caller_who_reads_slowly_gets_all_and_is_not_run_ahead_of(cursor):
                 sizes.append(resident(cursor))
     assert b"".join(got).count(b"word ") == 6_000_000
     assert len(sizes) == 4 and max(sizes) - sizes[0] < 15_000_000  # of 30 MB that Cursor says
+
+
+def test_a_caller_who_takes_little_but_steadily_is_not_ended(cursor):
+    text = "".join(f"{number:06} " for number in range(25_000))
+    cursor.simulator.script({"replies": [{"text": text, "chunk": 700}]})
+    with ask(cursor, True, buffer=32768) as caller:  # less than the pieces in which it is sent
+        got, begun = b"", time.monotonic()
+        while b"[DONE]" not in got[-100:]:
+            data = caller.recv(2048)
+            assert data, "the connection was ended"
+            got += data
+            time.sleep(0.02)
+        assert time.monotonic() - begun > 2, "of which SEND_TIMEOUT is one"
+    deltas = [json.loads(line[6:])["choices"][0]["delta"] for line in got.decode().splitlines()
+              if line.startswith("data: {")]
+    assert "".join(delta.get("content") or "" for delta in deltas) == text
