@@ -414,6 +414,19 @@ def test_a_caller_who_leaves_ends_its_run(cursor, script, stream, seen, end):
     assert cursor.lines(closed_by="caller", route="chat_completions")
 
 
+def test_callers_who_leave_while_their_agents_boot_hold_up_no_other_end(cursor):
+    cursor.simulator.script({"replies": [{"boot": 5, "first": 60, "times": 6}, {"first": 60}]})
+    with ExitStack() as stack:
+        for _ in range(6):
+            stack.enter_context(ask(cursor, False))
+        assert until(lambda: len(cursor.agents()) == 6)
+    with ask(cursor, False):
+        assert until(lambda: cursor.simulator.open_streams)
+    assert until(lambda: cursor.agents()[-1]["runs"][0]["status"] == "CANCELLED")
+    assert {agent["runs"][0]["status"] for agent in cursor.agents()[:6]} == {"CREATING"}
+    assert settled(cursor)
+
+
 def resident(gate):
     """Bytes of memory that the workers hold."""
     return sum(int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) * 1024

@@ -47,6 +47,8 @@ class Cloud:
         self.http = Http(base_url, {"Authorization": f"Bearer {api_key}", "Accept-Encoding": "identity",
                                     "User-Agent": "cursor2api"}, limits, pool)
         self._cleaner = ThreadPoolExecutor(4, thread_name_prefix="cleaner")
+        # Of agents that are still being made when their callers leave; no other end waits for such a boot.
+        self._late_cleaner = ThreadPoolExecutor(16, thread_name_prefix="late-cleaner")
         self._streams: set[Stream] = set()
 
     def models(self, key: str = "") -> list:
@@ -102,7 +104,7 @@ class Cloud:
         """Ends what the stream has running at Cursor, off the request's path."""
         if stream in self._streams:
             self._streams.discard(stream)
-            self._cleaner.submit(stream.dispose)
+            (self._late_cleaner if stream.creating else self._cleaner).submit(stream.dispose)
 
     def release(self, stream: "Stream") -> None:
         """The stream's agent is no longer its own: nothing is ended when it closes."""
@@ -135,6 +137,7 @@ class Cloud:
         for stream in list(self._streams):
             self.dispose(stream)
         self._cleaner.shutdown(wait=True)
+        self._late_cleaner.shutdown(wait=True)
         self.http.close()
 
 
@@ -145,7 +148,7 @@ class Stream:
         self._cloud, self._http = cloud, cloud.http
         self._auth, self._own = _auth(key), bool(key)
         self._agent, _, last_run = agent.partition("/") if agent else (f"bc-{uuid.uuid4()}", "", "")
-        self._creating: Iterator[Response | None] | None = None
+        self.creating: Iterator[Response | None] | None = None
         self._usage = Usage(0, 0)
         self._start(plan, last_run)
 
@@ -278,14 +281,14 @@ class Stream:
 
     def _abandoned(self, creating: Iterator[Response | None]) -> None:
         # The caller left while Cursor was starting the agent: it will exist, so wait and delete it.
-        self._creating = creating
+        self.creating = creating
 
     def dispose(self) -> None:
         """Ends the run and deletes the agent; a cleaning that fails is logged, nobody waits for it."""
         run_id = self._run_id
         try:
-            if self._creating is not None:
-                response = next(filter(None, self._creating))
+            if self.creating is not None:
+                response = next(filter(None, self.creating))
                 run_id = (_object(response).get("run") or {}).get("id")
         except ApiError as error:
             log.debug("agent creation failed after its caller had left: %s", error.code)
