@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run doctor test test-clients test-sdk lint bench screenshots
+.PHONY: run doctor test test-clients test-sdk lint bench soak screenshots
 
 run: .venv/run
 	@$(BIN)/python app.py
@@ -22,6 +22,11 @@ ROUNDS ?= 3
 
 bench: .venv/test
 	@$(BIN)/python bench/run.py --rounds $(ROUNDS) --only "$(ONLY)"
+
+DURATION ?= 600
+
+soak: .venv/test
+	@$(BIN)/python tests/soak.py --seconds $(DURATION) $(ARGS)
 
 screenshots: .venv/test
 	@SCREENSHOTS=docs $(BIN)/python -m pytest tests/test_page.py -k pictures

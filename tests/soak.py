@@ -89,7 +89,7 @@ CASES = [
     Case("thinking", 2, {"model": MODEL + "-thinking"}, {"thinking": "Hm, let me see. ", **PACE}),
     Case("long", 2, words=2000),
     Case("slow start", 1, play={"boot": 1.5, "first": 1.5, **PACE}),
-    Case("slow reader", 2, words=3000, stream=True, reads="slowly"),
+    Case("slow reader", 2, words=2000, stream=True, reads="slowly"),
     Case("deaf reader", 0.5, play={"text": "1234567 " * 750_000, "chunk": 50_000}, ends=("left",), stream=True,
          reads="nothing"),
     # Callers who leave
@@ -126,7 +126,7 @@ CASES = [
     Case("CRLF", play={"crlf": True, **PACE}),
     Case("cut into bytes", play={"cut": 3}),
     Case("in one burst", play={"burst": True}),
-    Case("empty, once", 2, play={"text": "", "times": 1}),  # the repair is answered by the simulator's own counting
+    Case("empty, once", 2, play={"text": "", "times": 1}),  # then the simulator itself counts
     # Faults that end a reply
     *(Case(f"{status} {code}", play={"create": refused(status, code)}, ends=(code,)) for status, code in (
         (400, "validation_error"), (401, "unauthorized"), (403, "plan_required"), (429, "rate_limit_exceeded"),
@@ -136,7 +136,7 @@ CASES = [
     Case("a page", play={"create": refused(200, html=True)}, ends=("upstream_error",)),
     Case("agent_busy", play={"create": refused(409, "agent_busy")}, ends=("agent_busy",)),
     Case("stall", 1, play={"stall_after": 6}, ends=("idle_timeout",)),
-    Case("forbidden in mid-stream", play={"error_after": [6, {"code": "forbidden"}], **PACE}, ends=("forbidden",)),
+    Case("forbidden later", play={"error_after": [6, {"code": "forbidden"}], **PACE}, ends=("forbidden",)),
     Case("a run that fails", play={"status": "ERROR"}, ends=("run_failed",)),
     Case("a run that expires", play={"status": "EXPIRED"}, ends=("run_expired",)),
 ]
@@ -169,10 +169,9 @@ class Soak:
     def __init__(self, gate, seed: int):
         self.gate, self.simulator, self.port = gate, gate.simulator, urlsplit(gate.url).port
         self.random = random.Random(seed)
-        self.numbers, self.played = itertools.count(), []
-        self.requests, self.lost, self.doubled = Counter(), 0, 0
-        self.ends, self.agents = defaultdict(Counter), Counter()
-        self.unexpected, self.gone = Counter(), []
+        self.numbers, self.played, self.gone = itertools.count(), [], []
+        self.seen, self.ends, self.agents = Counter(), defaultdict(Counter), Counter()
+        self.unexpected, self.lock = Counter(), threading.Lock()
         self.full = self.over = False
 
     @contextmanager
@@ -221,7 +220,7 @@ class Soak:
 
     def ask(self, case: Case, body: dict, ask: str, words: list[str], leave) -> tuple[str, dict | None]:
         """The code of a reply's end, and its message."""
-        crowded, got, messages = self.full, {}, {}
+        crowded, messages = self.full, {}
         try:
             with self.connection(case) as connection:
                 connection.request("POST", "/v1/chat/completions", json.dumps(body), {
@@ -239,28 +238,28 @@ class Soak:
                         time.sleep(case.quiet)
         except (OSError, http.client.HTTPException, ValueError) as error:
             code = type(error).__name__
-        for index, message in messages.items():
-            lost, doubled = compare(words, self.words(case, message), not code)
-            self.lost += lost
-            self.doubled += doubled
-            if lost or doubled:
-                print(f"! {case.name}: {lost} lost, {doubled} doubled, stream={body['stream']}: {message}")
+        lost, doubled = map(sum, zip((0, 0), *(compare(words, self.words(case, message), not code)
+                                               for message in messages.values())))
         if code == "left":
             start = time.monotonic()
             code = code if until(lambda: self.ended(ask), GONE_S) else "its run goes on"
             self.gone.append(time.monotonic() - start)
-        elif code == "" and len(messages) != body.get("n", 1):
-            code = "choices are missing"
-        self.note(case.name, code, code in case.ends or code == "overloaded" and (crowded or self.full))
+        elif code == "":
+            code = "" if len(messages) == body.get("n", 1) else "choices are missing"
+        several = code == "" and any(agent.runs[-1].connections > 1 for agent in self.asked(ask))
+        self.note(case.name, code, code in case.ends or code == "overloaded" and (crowded or self.full),
+                  lost=lost, doubled=doubled, several=several)
         if code == "overloaded":
-            time.sleep(1)  # its Retry-After
+            time.sleep(0.2 if case is FILL else 1)  # its Retry-After
         return code, messages.get(0)
 
-    def note(self, name: str, code: str, expected: bool) -> None:
-        self.requests[name] += 1
-        self.ends[code or "whole"][name] += 1
-        if not expected:
-            self.unexpected[f"{name}: {code or 'whole'}"] += 1
+    def note(self, name: str, code: str, expected: bool, **counts: int) -> None:
+        with self.lock:
+            self.seen.update(requests=1, **counts)
+            self.ends[code or "whole"][name] += 1
+            self.unexpected.update([] if expected else [f"{name}: {code or 'whole'}"])
+            if counts.get("lost") or counts.get("doubled"):
+                self.unexpected.update([f"{name}: {counts}"])
 
     def words(self, case: Case, message: dict) -> list[str]:
         text = message["content"] or ""
@@ -306,11 +305,14 @@ class Soak:
                     return "left"
         return "cut"
 
+    def asked(self, ask: str) -> list:
+        """The agents that were asked this last."""
+        with self.simulator.changed:
+            return [each for each in self.simulator.agents.values() if ask in each.runs[-1].prompt]
+
     def ended(self, ask: str) -> bool:
         """Whether nothing at Cursor is at work on this any more."""
-        with self.simulator.changed:
-            agents = [each for each in self.simulator.agents.values() if ask in each.runs[-1].prompt]
-        return all(each.deleted for each in agents)
+        return all(agent.deleted for agent in self.asked(ask))
 
     def misbehave(self) -> None:
         data, headers, status = self.random.choice(BAD)
@@ -335,21 +337,33 @@ class Soak:
                 self.run(self.random.choices(CASES, weights)[0])
 
     @contextmanager
+    def traffic(self, callers: int):
+        with ThreadPoolExecutor(callers) as pool:
+            calling = [pool.submit(self.call) for _ in range(callers)]
+            try:
+                yield
+            finally:
+                self.over = True
+        for each in calling:
+            each.result()  # a fault of the harness is raised here
+
+    @contextmanager
     def filled(self):
         """Every slot is taken by a long reply."""
         self.full, done, begun = True, threading.Event(), set()
 
         def fill(number):
+            def leave(count):
+                begun.add(number)
+                return done.is_set()
             while not done.is_set():
-                def leave(count):
-                    begun.add(number)
-                    return done.is_set()
                 self.run(FILL, leave)
         with ThreadPoolExecutor(SLOTS) as pool:
             for number in range(SLOTS):
                 pool.submit(fill, number)
             try:
-                yield until(lambda: len(begun) == SLOTS, 60)
+                assert until(lambda: len(begun) == SLOTS, 60), "not every slot could be taken"
+                yield
             finally:
                 done.set()
         self.full = False
@@ -375,10 +389,16 @@ def poll(url: str) -> None:
         print(start, path, status, 1000 * (time.monotonic() - start))
 
 
+def percentile(values: list[float], part: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(part * len(values)))] if values else 0
+
+
 def percentiles(values: list[float]) -> str:
-    values = sorted(values) or [0]
-    return "p50 {:.1f}, p99 {:.1f}, max {:.1f} ms".format(
-        *(values[min(len(values) - 1, int(part * len(values)))] for part in (0.5, 0.99, 1)))
+    return "p50 {:.1f}, p99 {:.1f}, max {:.1f} ms".format(*(percentile(values, part) for part in (0.5, 0.99, 1)))
+
+
+def listed(counts: Counter) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common(6)) + ", ..." * (len(counts) > 6)
 
 
 def resident(pid: int) -> float:
@@ -390,14 +410,14 @@ def threads(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/task"))
 
 
-def sockets(pid: int) -> list[tuple[int, str]]:
-    """(local port, state) of each TCP socket that a process holds; state 0A listens, 08 is CLOSE_WAIT."""
+def sockets(pid: int) -> list[str]:
+    """The states of the TCP sockets that a process holds; 0A listens, 08 is CLOSE_WAIT (proc(5))."""
     held = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(OSError):
             held.add(os.readlink(link))
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
-    return [(int(row[1].split(":")[1], 16), row[3]) for row in rows if f"socket:[{row[9]}]" in held]
+    return [row[3] for row in rows if f"socket:[{row[9]}]" in held]
 
 
 def slots_used(gate) -> float:
@@ -405,72 +425,48 @@ def slots_used(gate) -> float:
                if line.startswith("cursor2api_slots_used "))
 
 
-def alive(simulator) -> list:
+def alive(simulator) -> int:
     with simulator.changed:
-        return [agent for agent in simulator.agents.values() if not agent.deleted]
+        return sum(not agent.deleted for agent in simulator.agents.values())
 
 
-def hold_all_threads(gate, pid: int) -> None:
-    """The pool has made all its threads once so many requests have not come whole."""
+def start_all_threads(soak, pid: int) -> int:
+    """How many threads there are when all pools have made theirs, which they do when they need them."""
     with ExitStack() as stack:
-        for _ in range(THREADS):
-            caller = stack.enter_context(socket.create_connection(("127.0.0.1", urlsplit(gate.url).port)))
+        for _ in range(THREADS):  # requests that do not come whole
+            caller = stack.enter_context(socket.create_connection(("127.0.0.1", soak.port)))
             caller.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
-        assert until(lambda: threads(pid) > THREADS)
+        assert until(lambda: threads(pid) >= THREADS + 2)  # and the main one and the one that tends agents
+    leaving = {"ends": ("left",), "leave": 0, "quiet": 0.5, "stream": False}
+    soak.simulator.script({"refuse": {"delete": {"hang": 0.5, "times": 0}}})
+    with ThreadPoolExecutor(SLOTS) as pool:
+        list(pool.map(soak.run, [Case("left while its agent boots", play={"boot": 2}, **leaving),
+                                 Case("left a body", play={"first": 60}, **leaving)] * (SLOTS // 2)))
+    soak.simulator.script(None)
+    assert until(lambda: not slots_used(soak.gate))
+    return threads(pid)
 
 
 @contextmanager
-def traffic(soak: Soak, callers: int):
-    with ThreadPoolExecutor(callers) as pool:
-        soak.over = False
-        calling = [pool.submit(soak.call) for _ in range(callers)]
+def polled(url: str, polls: list):
+    """Health checks from a process of its own, which no caller makes wait; they come into `polls`."""
+    with TemporaryFile("w+") as lines:
+        poller = subprocess.Popen([sys.executable, __file__, "--poll", url], stdin=subprocess.PIPE, stdout=lines)
         try:
             yield
         finally:
-            soak.over = True
-    for each in calling:
-        each.result()  # a fault of the harness is raised here
+            poller.communicate()
+            lines.seek(0)
+            polls += [(float(at), path, status, float(ms)) for at, path, status, ms in map(str.split, lines)]
 
 
-def measured(gate, seconds: float, callers: int, seed: int) -> dict:
-    """Lets the traffic run; what was seen, by name."""
-    [pid], simulator, soak = gate.workers(), gate.simulator, Soak(gate, seed)
-    hold_all_threads(gate, pid)
-    with traffic(soak, callers):
-        with soak.filled() as taken:
-            assert taken, "not every slot could be taken"
-        time.sleep(min(60, seconds / 5))
-    assert until(lambda: not slots_used(gate))
-    threads_before, samples, full, begun = threads(pid), [], [], time.monotonic()
-
-    def wait(seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            samples.append((time.monotonic() - begun, resident(pid)))
-            time.sleep(min(1, seconds / 10))
-
-    phases, hold = max(1, int(seconds / 120)), min(10, seconds / 4)
-    with TemporaryFile("w+") as lines:
-        poller = subprocess.Popen([sys.executable, __file__, "--poll", gate.url], stdin=subprocess.PIPE,
-                                  stdout=lines)  # of its own: no caller makes it wait
-        with traffic(soak, callers):
-            for _ in range(phases):
-                wait(seconds / phases - hold)
-                with soak.filled() as taken:
-                    full.append(time.monotonic())
-                    assert taken, "not every slot could be taken"
-                    wait(hold)
-                    full.append(time.monotonic())
-        poller.communicate()
-        lines.seek(0)
-        polls = [line.split() for line in lines]
-    polls = [(float(at), path, status, float(ms)) for at, path, status, ms in polls]
-    took = time.monotonic() - begun
-
-    until(lambda: not alive(simulator) and threads(pid) <= threads_before)
-    seen = {"leaked agents": len(alive(simulator)), "leaked threads": max(0, threads(pid) - threads_before),
-            "slots still taken": slots_used(gate), "open streams at Cursor": simulator.open_streams}
-    # The idle connections of the pool are ended by Cursor; the next call finds out and lets them go.
+def left_over(gate, soak, pid: int, threads_before: int) -> dict:
+    """What is still there when all is over, and after a stop."""
+    simulator = gate.simulator
+    until(lambda: not alive(simulator) and not slots_used(gate) and threads(pid) <= threads_before)
+    seen = {"leaked agents": alive(simulator), "open streams at Cursor": simulator.open_streams,
+            "leaked threads": max(0, threads(pid) - threads_before), "slots still taken": slots_used(gate)}
+    # Cursor ends the idle connections of the pool; with the next call it notices and lets them go.
     with simulator.changed:
         idle = list(simulator.connections)
     for connection in idle:
@@ -479,50 +475,74 @@ def measured(gate, seconds: float, callers: int, seed: int) -> dict:
     soak.run(CASES[0])
     until(lambda: len(sockets(pid)) <= 1 + len(simulator.connections))
     seen["leaked sockets"] = max(0, len(sockets(pid)) - 1 - len(simulator.connections))
-    seen["in CLOSE_WAIT"] = sum(state == "08" for _, state in sockets(pid))
+    seen["sockets in CLOSE_WAIT"] = sockets(pid).count("08")
 
-    soak.run(CASES[1])  # leaves a kept agent
+    soak.run(CASES[1])  # leaves an agent that waits to go on
     last = threading.Thread(target=soak.run, args=[Case("at the stop", words=40, play={"delay": 0.05})])
     last.start()
     assert until(lambda: simulator.open_streams)
     gate.process.send_signal(signal.SIGTERM)
-    seen["exit status of the stop"] = gate.process.wait(60)
+    status = gate.process.wait(60)
     last.join()
-    seen["agents left by the stop"] = len(alive(simulator))
-    seen |= {"lost deltas": soak.lost, "doubled deltas": soak.doubled, "unexpected": soak.unexpected.total(),
-             "health other than 200": sum(status != "200" for _, _, status, _ in polls)}
-    return seen, soak, polls, full, samples, took
+    return seen | {"exit status of a stop": status, "agents left by a stop": alive(simulator)}
 
 
-def report(seen, soak, polls, full, samples, took) -> bool:
-    """Prints it; whether every must was met."""
-    total = soak.requests.total()
-    print(f"requests: {total} in {took:.0f} s and a warm-up; {soak.ends['whole'].total()} whole; by whose agent: "
-          + ", ".join(f"{name} {count}" for name, count in soak.agents.most_common()))
+def measure(gate, seconds: float, callers: int, seed: int) -> bool:
+    """Lets the traffic run and prints what was seen; whether every must was met."""
+    [pid], soak = gate.workers(), Soak(gate, seed)
+    threads_before, samples, full, polls = start_all_threads(soak, pid), [], [], []
+    warm, phases, hold = min(60, seconds / 5), max(1, int(seconds / 120)), min(10, seconds / 4)
+
+    def wait(seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            samples.append((time.monotonic(), resident(pid)))
+            time.sleep(min(1, seconds / 10))
+
+    with soak.traffic(callers):
+        with soak.filled():
+            time.sleep(warm)
+        begun, done = time.monotonic(), soak.seen["requests"]
+        with polled(gate.url, polls):
+            for _ in range(phases):
+                wait(seconds / phases - hold)
+                with soak.filled():
+                    full.append((time.monotonic(), time.monotonic() + hold))
+                    wait(hold)
+            took, done = time.monotonic() - begun, soak.seen["requests"] - done
+    seen = left_over(gate, soak, pid, threads_before) | {
+        "lost deltas": soak.seen["lost"], "doubled deltas": soak.seen["doubled"],
+        "unexpected ends": soak.unexpected.total(),
+        "health checks without 200": sum(status != "200" for _, _, status, _ in polls)}
+
+    print(f"{done} requests in {took:.0f} s after a warm-up; in all {soak.seen['requests']}, of which "
+          f"{soak.ends['whole'].total()} got a whole reply, {soak.seen['several']} of them over several streams")
+    print(f"by whose agent: {listed(soak.agents)}")
     for code, names in sorted(soak.ends.items(), key=lambda item: -item[1].total()):
         if code != "whole":
-            print(f"  {names.total():6} {code}: " + ", ".join(f"{name} {n}" for name, n in names.most_common(6)))
+            print(f"{names.total():6} {code}: {listed(names)}")
     for what, count in soak.unexpected.most_common():
-        print(f"  {count:6} UNEXPECTED {what}")
-    print(f"runs of callers who left ended within: {percentiles([1000 * each for each in soak.gone])}")
-    crowded = [any(start <= at <= end for start, end in zip(full[::2], full[1::2])) for at, *_ in polls]
+        print(f"{count:6} UNEXPECTED {what}")
+    print(f"from a caller's leaving to the end of its run: {percentiles([1000 * each for each in soak.gone])}")
     worst = 0
-    for name, wanted in (("under the traffic", False), ("with every slot taken", True)):
+    for name, wanted in (("mixed traffic", False), ("every slot taken", True)):
         for path in POLLED:
-            times = [ms for (_, each, _, ms), full in zip(polls, crowded) if each == path and full == wanted]
-            print(f"{path} {name}: {percentiles(times)} of {len(times)}")
-            worst = max(worst, sorted(times)[int(0.99 * len(times))] if times else float("inf"))
-    ends = [memory for _, memory in samples[-len(samples) // 10:]]
-    growth = statistics.median(ends) - statistics.median(memory for _, memory in samples[:len(ends)])
+            times = [ms for at, each, _, ms in polls if each == path and wanted == any(
+                start <= at <= end for start, end in full)]
+            print(f"{path}, {name}: {percentiles(times)} of {len(times)}")
+            worst = max(worst, percentile(times, 0.99))
+    size = len(samples) / 10
+    tenths = [statistics.median(memory for _, memory in samples[int(n * size):int((n + 1) * size)])
+              for n in range(10)]
     slope = 60 * statistics.linear_regression(*zip(*samples[len(samples) // 2:])).slope
-    print(f"memory of the worker: {statistics.median(ends):.1f} MB, {growth:+.1f} MB since the warm-up, "
-          f"{slope:+.2f} MB a minute in the second half")
-    musts = [*((name, count, 0) for name, count in seen.items()), ("health p99, ms", round(worst, 1), HEALTH_MS),
-             ("growth of memory, MB", round(growth, 1), GROWTH_MB)]
-    if took > 300:
-        musts.append(("growth a minute, MB", round(slope, 2), SLOPE))
+    print(f"memory of the worker, MB: {' '.join(f'{each:.1f}' for each in tenths)}; in the second half "
+          f"{slope:+.2f} a minute")
+    musts = [(name, count, 0) for name, count in seen.items()]
+    if seconds >= 120:  # in less these say nothing
+        musts += [("p99 of health checks, ms", worst, HEALTH_MS), ("MB more", tenths[-1] - tenths[0], GROWTH_MB),
+                  ("MB more a minute", slope, SLOPE)]
     for name, value, most in musts:
-        print(f"{'ok  ' if value <= most else 'FAIL'} {name}: {value:g}" + (f" (at most {most})" if most else ""))
+        print(f"{'ok  ' if value <= most else 'FAIL'} {name}: {value:.4g}" + f" (at most {most})" * bool(most))
     return all(value <= most for _, value, most in musts)
 
 
@@ -538,7 +558,7 @@ def main() -> int:
         return 0
     print(f"soak: {options.seconds:g} s, {options.callers} callers, seed {options.seed}", flush=True)
     with gateway(environ={name: str(value) for name, value in SETTINGS.items()}) as gate:
-        return not report(*measured(gate, options.seconds, options.callers, options.seed))
+        return not measure(gate, options.seconds, options.callers, options.seed)
 
 
 if __name__ == "__main__":
