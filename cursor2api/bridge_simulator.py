@@ -211,6 +211,8 @@ class Bridge:
         path = f"/v1/agents/{agent.cloud}/runs/{run.cloud}"
         if run.cancelled:
             self.backend.tell("POST", path + "/cancel", agent.key)
+        if agent.id not in self.stored:  # deleted while its run was made
+            self.backend.tell("DELETE", f"/v1/agents/{agent.cloud}", agent.key)
         thought, usage = False, None
         for event, data in events(self.backend.ask("GET", path + "/stream", agent.key)):
             if event == "thinking":
