@@ -1,8 +1,8 @@
 """Measures this gateway beside nginx (the physical limit) and naive.py (the obvious relay): see README.md.
 
-    python bench/run.py [--rounds 3] [--only W2,W4]
+    python bench/run.py [--rounds 3] [--only W2,W4] [--set THREADS=64 --set "GUNICORN_CMD_ARGS=--backlog 64"]
 
-A run of all workloads in at least three rounds is written to results.md.
+A run of all workloads in at least three rounds is written to results.md, unless the gateway is set otherwise.
 """
 
 import argparse
@@ -29,6 +29,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 TICKS = os.sysconf("SC_CLK_TCK")
 WORKERS = 2
+SET: dict[str, str] = {}  # settings of the gateway, beside its usual ones
 THREADS = 1100      # each worker can hold all the streams of the largest workload
 SAMPLE = """The quick brown fox, \"quoted\", costs 5 € in Zürich; 3 < 4 and `code` is code.
 \tdef relay(bytes): return {'each': 'delta'}  # a comment with a back\\slash
@@ -149,7 +150,7 @@ def started(name: str, upstream: int, folder: Path):
         environ |= {"UPSTREAM": "uistream" if name == "uistream" else "cloud", "CURSOR_API_KEY": "bench",
                     "UISTREAM_URL": f"http://127.0.0.1:{upstream}/chat", "MODELS": "bench",
                     "CURSOR_BASE_URL": f"http://127.0.0.1:{upstream}", "MAX_INPUT_LENGTH": "0",
-                    "WEB_CONCURRENCY": str(WORKERS), "THREADS": str(THREADS)}
+                    "WEB_CONCURRENCY": str(WORKERS), "THREADS": str(THREADS)} | SET
     with open(folder / f"{name}.log", "wb") as log:
         # In its own directory naive meets no gunicorn.conf.py.
         process = subprocess.Popen(command, cwd=HERE if name == "naive" else ROOT, env=environ, stdout=log,
@@ -414,7 +415,7 @@ def bench(rounds: int, only: str) -> None:
 CPU of the harness: at most {worst[0] / rounds:.2f} of what it measured ({worst[2]}, {worst[1]}).
 """
     print("\n" + text)
-    if rounds >= 3 and not only:
+    if rounds >= 3 and not only and not SET:
         results = HERE / "results.md"
         _, heading, others = (results.read_text() if results.exists() else "").partition("# The SDK's bridge")
         results.write_text(text + (f"\n{heading}{others}" if heading else ""))  # that part is sdk.py's
@@ -424,7 +425,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench/run.py")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="workloads, comma-separated, such as W2,W4")
+    parser.add_argument("--set", action="append", default=[], help="a setting of the gateway, NAME=VALUE")
     options = parser.parse_args()
+    SET.update(pair.split("=", 1) for pair in options.set)
     missing = [f"{program} (Debian's package {package})" for program, package in (
         ("nginx", "nginx-light"), ("gcc", "gcc and libc6-dev")) if not shutil.which(program)]
     if missing:
