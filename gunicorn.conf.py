@@ -18,12 +18,16 @@ from app import read_config  # noqa: E402
 from cursor2api.logs import settings  # noqa: E402
 
 options = read_config()
+# Figures are of bench/run.py on two cores; `--set` repeats them.
 worker_class = "cursor2api.worker.Worker"  # a stream holds a thread for its life
+# One keeps all agents and counts together. A delta costs the same with two, and a third more with four.
 workers = options.web_concurrency
+# Threads start when they are needed; too few refuse: of 500 streams begun at once on 2 x 250, nine got 503.
 threads = options.threads
 # What is over threads may be idle, as clients and routers keep connections; when all are taken not even
-# a health check is let in.
+# a health check is let in. None to spare made a delta's delay ten times as long (p99, 500 begun at once).
 worker_connections = max(1000, 2 * threads)
+backlog = 2048             # with 64 the slowest of 500 streams begun at once waited 4.7 s, not 1.6
 bind = f"0.0.0.0:{options.port}"
 timeout = 60               # of a worker's heartbeat; it never ends a stream
 graceful_timeout = int(options.grace_s) + 8  # after that the master kills its workers
