@@ -478,6 +478,7 @@ def left_over(gate, soak, pid: int, threads_before: int) -> dict:
     seen["sockets in CLOSE_WAIT"] = sockets(pid).count("08")
 
     soak.run(CASES[1])  # leaves an agent that waits to go on
+    assert until(lambda: not simulator.open_streams)
     last = threading.Thread(target=soak.run, args=[Case("at the stop", words=40, play={"delay": 0.05})])
     last.start()
     assert until(lambda: simulator.open_streams)
