@@ -134,19 +134,21 @@ class Stream:
         ahead, self._ahead = self._ahead, []
         return chain(ahead, self._stream) if ahead else iter(self._stream)
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> bool:
         """Also until an agent that is no new one has begun to speak: it may still have to be replaced."""
         deadline = time.monotonic() + seconds
         while True:
             try:
-                self._stream.wait(deadline - time.monotonic())
-                while self.kind != "new" and not self._ahead and time.monotonic() < deadline:
+                answered = self._stream.wait(deadline - time.monotonic())
+                while answered and self.kind != "new" and not self._ahead:
+                    if time.monotonic() >= deadline:
+                        return False
                     event = next(iter(self._stream), None)
                     if event is None:
-                        return
+                        return True
                     if type(event) is not Waiting:
                         self._ahead.append(event)
-                return
+                return answered
             except ApiError as error:
                 if not self.renew(error):
                     raise

@@ -136,11 +136,12 @@ def chat_completions(request: Call, service: Service) -> Response:
         if not chat.stream:
             texts = watch.over(completion(pairs, head, tally, count=chat.n))
             return _body_response(texts, tally, headers, config.body_heartbeat_s, stack)
+        wait = partial(watch.wait, tally.clock() + config.first_byte_s)
         if chat.n == 1:
-            turn.streams[0].wait(config.first_byte_s)
+            wait(turn.streams[0])
         else:
             with ThreadPoolExecutor(chat.n) as pool:
-                list(pool.map(lambda stream: stream.wait(config.first_byte_s), turn.streams))
+                list(pool.map(wait, turn.streams))
         tally.opened = tally.clock()
         texts = watch.over(chunks(pairs, head, tally, count=chat.n, include_usage=chat.include_usage))
         heartbeat = {"chunk": sse.data(head.heartbeat(chat.include_usage)), "comment": sse.COMMENT,
@@ -186,17 +187,18 @@ class Watch:
         self._tally, self._service = request.tally, service
         self._next = 0.0
 
+    def wait(self, deadline: float, stream) -> None:
+        """Until the upstream has said yes, or the clock's `deadline`. Raises a refusal or another ApiError."""
+        while (left := deadline - self._tally.clock()) > 0 and not stream.wait(min(left, self.EVERY_S)):
+            self._look()
+
     def over(self, texts: Iterator[str]) -> Iterator[str]:
         """Passes on an encoder's texts; looks when nothing more is at hand. Raises ApiError."""
         tally = self._tally
         try:
             for text in texts:
-                if not text and (now := tally.clock()) >= self._next:
-                    self._next = now + self.EVERY_S
-                    self._service.check(now - tally.started)
-                    if self._gone():
-                        raise ApiError("The caller has left", status=499, type="invalid_request_error",
-                                       code="caller_left")
+                if not text:
+                    self._look()
                 yield text
             tally.whole = True
         except ApiError as error:
@@ -205,6 +207,15 @@ class Watch:
         except Exception:
             tally.error = InternalError()
             raise
+
+    def _look(self) -> None:
+        now = self._tally.clock()
+        if now < self._next:
+            return
+        self._next = now + self.EVERY_S
+        self._service.check(now - self._tally.started)
+        if self._gone():
+            raise ApiError("The caller has left", status=499, type="invalid_request_error", code="caller_left")
 
     def _gone(self) -> bool:
         if self._connection is None:

@@ -412,10 +412,11 @@ def test_a_proxy_that_refuses_is_an_unreachable_upstream(cursor):
 
 # Callers
 
-def ask(gate, stream, buffer=0):
+def ask(gate, stream, buffer=0, **more):
     """A connection on which a chat was asked for."""
     url = urlsplit(gate.url)
-    body = json.dumps({"model": MODEL, "stream": stream, "messages": [{"role": "user", "content": "Hi"}]}).encode()
+    body = json.dumps({"model": MODEL, "stream": stream, "messages": [{"role": "user", "content": "Hi"}],
+                       **more}).encode()
     caller = socket.socket()
     if buffer:
         caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -451,6 +452,14 @@ def test_a_caller_who_leaves_ends_its_run(anywhere, script, stream, seen, end):
     assert settled(anywhere)
     assert [run["status"] for agent in anywhere.agents() for run in agent["runs"]] == ["CANCELLED"]
     assert until(lambda: anywhere.lines(closed_by="caller", route="chat_completions"))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_no_first_byte_is_waited_for_whose_caller_has_left(count):
+    with gateway({"replies": [{"stream": {"hang": 120}, "times": 0}]}, {"FIRST_BYTE_S": "120"}) as gate:
+        with ask(gate, True, n=count):
+            assert until(lambda: sum(len(agent["runs"]) for agent in gate.agents()) == count)
+        assert settled(gate)
 
 
 def test_callers_who_leave_while_their_agents_boot_hold_up_no_other_end(cursor):

@@ -214,6 +214,19 @@ def test_after_the_grace_time_a_reply_gets_an_error_and_its_run_is_cancelled(str
         assert gate.agents()[0]["runs"][0]["status"] == "CANCELLED"
 
 
+def test_after_the_grace_time_a_stream_that_has_not_begun_is_refused():
+    quiet = {"replies": [{"stream": {"hang": 120}}]}
+    with gateway(script=quiet, environ={"GRACE_S": "0.5", "FIRST_BYTE_S": "120"}) as gate, \
+            ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(gate.say, stream=True)
+        assert until(lambda: gate.agents() and gate.agents()[0]["runs"])
+        gate.process.send_signal(signal.SIGTERM)
+        response = waiting.result()
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "shutting_down")
+        assert gate.process.wait(30) == 0
+        assert gate.agents()[0]["deleted"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
 def test_a_quick_stop_leaves_nothing_at_cursor(number):
     with gateway(script={"replies": [LONG]}) as gate, ExitStack() as stack:

@@ -7,7 +7,8 @@ An adapter has `name` and
   left()             ids of what this service has upstream, at work or left by a crash
   close()            returns when nothing is left running
 where `key` is the caller's own, or "" for the gateway's. A Stream has
-  wait(seconds)      until the upstream has said yes; raises its refusal; returns after the time anyway
+  wait(seconds)      until the upstream has said yes, which it tells, at most for about that time; raises
+                     a refusal
   iteration          events; begins with Waiting while the upstream has not answered
   follow_up(plan, reply)   the next events answer this plan on the same conversation
   close()            nothing is left running; callable at any time, more than once

@@ -169,10 +169,11 @@ class Stream:
     def __iter__(self) -> Iterator[Event]:
         return self._events
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         while not self._answered and time.monotonic() < deadline:
             next(self._events)
+        return self._answered
 
     def follow_up(self, plan: Plan, reply: str) -> None:
         """The next events answer `plan` by a run on the same agent, which knows its `reply`."""
