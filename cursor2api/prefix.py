@@ -54,9 +54,14 @@ def _levelled(message: Message) -> list:
 
 def _arguments(text: str) -> str:
     try:
-        return json.dumps(json.loads(text or "{}"), sort_keys=True)
+        return json.dumps(json.loads(text or "{}", parse_float=_number), sort_keys=True)
     except (ValueError, RecursionError):
         return text.strip()
+
+
+def _number(text: str) -> float | int:
+    value = float(text)
+    return int(value) if value.is_integer() else value  # JavaScript writes 1.0 as 1
 
 
 def _line(value: list) -> bytes:

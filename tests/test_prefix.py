@@ -46,6 +46,7 @@ EQUAL = [
     ("reasoning", changed(4, reasoning_content="x", reasoning="y")),
     ("refusal null", changed(4, refusal=None, annotations=[], audio=None)),
     ("arguments in another order", called(arguments='{"a":[2],"b":1}')),
+    ("a number as JavaScript writes it", called(arguments='{"b": 1.0, "a": [2]}')),
     ("arguments as an object", called(arguments={"a": [2], "b": 1})),
 ]
 OTHER = [
@@ -54,6 +55,7 @@ OTHER = [
     ("another id", changed(3, tool_call_id="call_2")), ("a name", changed(1, name="x")),
     ("an image", changed(1, content=[{"type": "text", "text": "u"}, IMAGE])),
     ("other arguments", called(arguments='{"b": 2, "a": [2]}')), ("other function", called(name="g")),
+    ("another number", called(arguments='{"b": 1.5, "a": [2]}')),
     ("arguments that are no JSON", called(arguments='{"b": 1, "a": [2]')),
     ("no call", changed(2, tool_calls=[], content="x")), ("two calls", changed(2, tool_calls=[CALL, CALL])),
     ("a message less", [*MESSAGES[1:], NEW]), ("a message more", [MESSAGES[0], *MESSAGES, NEW]),
