@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .config import DEFAULT_KEY, ConfigError, KeyLimit, digest
-from .errors import ApiError, InvalidKey
+from .errors import ApiError, BadRequest, InvalidKey
 
 MINUTE = 60.0
 OWN = "cursor-"  # begins the name of a caller with a Cursor key of its own
@@ -81,8 +81,11 @@ class Keys:
 
     @contextmanager
     def streams(self, caller: Caller, count: int) -> Iterator[None]:
-        """Holds `count` of the streams that the key may have at once. Raises ApiError 429."""
+        """Holds `count` of the streams that the key may have at once, one a choice. Raises ApiError 429."""
         most = self.limit(caller).streams
+        if most is not None and count > most:
+            raise BadRequest(f"n: expected at most {most}, the replies that the key {caller.name} may have made "
+                             f"at once, got {count}", code="integer_above_max_value", param="n")
         with self._lock:
             if most is not None and self._streams[caller.name] + count > most:
                 raise ApiError(f"The key {caller.name} may have {most} replies made at once", status=429,

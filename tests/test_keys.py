@@ -117,6 +117,8 @@ def test_a_key_has_no_more_streams_at_once_than_it_may(shop):
         refused = say(shop, "bob-key")
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_streams")
         assert int(refused.headers["Retry-After"]) >= 1
+        never = say(shop, "bob-key", n=2)
+        assert (never.status_code, never.json()["error"]["param"]) == (400, "n")
         shop.simulator.script(None)
         assert say(shop, "crsr_dave-1234").ok
     assert until(lambda: say(shop, "bob-key").ok)
