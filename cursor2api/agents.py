@@ -36,7 +36,8 @@ class Agents:
     def __init__(self, config: Config, upstream, models: Models, store):
         self._config, self._upstream, self._store = config, upstream, store
         self._warm = Warm(upstream, config.warm_agents, config.keep_agent_s,
-                          lambda: (models.all()[0].id, ())) if config.warm_agents else None
+                          lambda: next(((model.id, ()) for model in models.all()), None)
+                          ) if config.warm_agents else None
         self._wake, self._stopped = threading.Event(), False
         self._thread = threading.Thread(target=self._tend, name="agents", daemon=True)
 
@@ -178,9 +179,9 @@ class Stream:
 
 class Warm:
     """Booted agents that nobody has used: `count` of them for the model in most use, `first()` to begin
-    with, each for `age` seconds. A model is (id, params)."""
+    with, each for `age` seconds. A model is (id, params), or None where there is none."""
 
-    def __init__(self, upstream, count: int, age: float, first: Callable[[], tuple]):
+    def __init__(self, upstream, count: int, age: float, first: Callable[[], tuple | None]):
         self._upstream, self._count, self._age, self._first = upstream, count, age, first
         self._lock = threading.Lock()
         self._asked: deque[tuple] = deque(maxlen=RECENT)
@@ -213,7 +214,7 @@ class Warm:
             old = [each for each in self._ready if each[0] <= now]
             self._ready = [each for each in self._ready if each[0] > now]
             there = len(self._booting) + sum(booted == model for _, booted, _ in self._ready)
-            missing = 0 if self._stopped or now < self._not_before else self._count - there
+            missing = 0 if not model or self._stopped or now < self._not_before else self._count - there
             for _ in range(missing):
                 boot = threading.Thread(target=self._boot, args=(model,), name="warm", daemon=True)
                 self._booting.add(boot)

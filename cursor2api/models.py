@@ -73,6 +73,7 @@ class _List:
     models: dict[str, Model] = field(default_factory=dict)
     error: ApiError | None = None
     next: float = float("-inf")
+    looked: bool = False  # somebody has waited for a list that is fixed anyway
     fetching: threading.Event | None = None
 
 
@@ -92,8 +93,10 @@ class Models:
 
     def all(self, key: str = "") -> list[Model]:
         """The base models. Raises the upstream's ApiError while there has never been a list."""
-        known = self._refreshed(key, LOOK_S if self._fixed else FETCH_S)
+        known = self._known(key)
+        self._refreshed(key, FETCH_S if not self._fixed else 0 if known.looked else LOOK_S)
         if self._fixed:
+            known.looked = True
             return [known.models.get(id) or Model(id) for id in self._fixed]
         if not known.models and (known.error or known.fetching):
             raise (known.error or UpstreamTimeout("The model list has not come in time")).with_traceback(None)
@@ -111,6 +114,11 @@ class Models:
         if isinstance(known.error, KeyRefused) or not (known.models or self._fixed):
             return known.error or UpstreamTimeout("The model list has not come yet", code="starting")
         return None
+
+    def doubt(self) -> None:
+        """Cursor has refused the gateway's key: the list, which tells `trouble`, is soon asked for again."""
+        known = self._known("")
+        known.next = min(known.next, self._clock() + RETRY_S)
 
     def choose(self, name: str, effort: str | None = None, key: str = "") -> Choice:
         """The model for a caller's name. Raises BadRequest model_not_found."""

@@ -268,6 +268,16 @@ def test_without_any_list_the_upstreams_error_is_told_and_it_is_not_stormed():
     assert len(fetches) == 1
 
 
+def test_a_fixed_list_waits_only_once_for_an_upstream_that_does_not_answer():
+    go = threading.Event()
+    models = Models(lambda key: go.wait(60) and ITEMS, ("a",), ())
+    asking = threading.Thread(target=lambda: [models.all() for _ in range(100)])
+    asking.start()
+    asking.join(30)
+    assert not asking.is_alive()
+    go.set()
+
+
 def test_one_thread_at_a_time_fetches():
     fetches, go, asked = [], threading.Event(), threading.Semaphore(0)
 

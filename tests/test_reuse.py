@@ -10,6 +10,8 @@ import pytest
 from conftest import MODEL, gateway, until
 from test_service import PIXEL, WEATHER, events
 
+from cursor2api.agents import Warm
+
 TIME = {"type": "function", "function": {"name": "get_time", "parameters": {
     "type": "object", "properties": {}}}}
 KEEP = {"KEEP_AGENTS": "32", "API_KEY": "ann:0000,bob:second-key"}
@@ -334,6 +336,12 @@ def test_the_eldest_agents_go_when_there_are_too_many():
         assert until(lambda: len(left(gate)) == 2)
 
 
+def test_nobody_waits_for_an_agent_to_be_deleted():
+    with gateway(environ={**KEEP, "KEEP_AGENTS": "1"}, script={"refuse": {"delete": {"hang": 25, "times": 3}}}
+                 ) as gate:
+        assert max(gate.say(f"Talk {n}").elapsed.total_seconds() for n in range(4)) < 15
+
+
 def test_an_agent_is_kept_for_its_age_and_no_longer():
     with gateway(environ={**KEEP, "KEEP_AGENT_S": "1"}) as gate:
         talk = Talk(gate)
@@ -385,6 +393,10 @@ def test_warm_agents_are_replaced_when_they_are_too_old():
     with gateway(environ={**KEEP, "WARM_AGENTS": "1", "KEEP_AGENT_S": "1"}) as gate:
         assert until(lambda: len(gate.agents()) >= 3)
         assert until(lambda: gate.agents()[0]["deleted"] and gate.agents()[1]["deleted"])
+
+
+def test_without_a_model_there_is_no_agent_to_warm_up():
+    assert Warm(None, 1, 9.0, lambda: None).tend() == []
 
 
 # Surprises
