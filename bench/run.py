@@ -85,7 +85,7 @@ def request(size: int = 0, **more) -> bytes:
     if messages[-1]["role"] == "assistant":
         messages.append({"role": "user", "content": "Go on."})
     body = json.dumps({"model": "bench", "stream": True, "messages": messages, **more}).encode()
-    return (b"POST /v1/chat/completions HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer 0000\r\n"
+    return (b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer 0000\r\n"
             b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
 

@@ -2,15 +2,17 @@
 leaves one log line and its counts.
 """
 
+import ipaddress
 import logging
 import re
 import secrets
 import time
+from urllib.parse import urlsplit
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response
 
-from .errors import ApiError, InternalError, UpstreamError
+from .errors import ApiError, InternalError, KeyRefused, UpstreamError
 from .keys import Caller
 from .service import Service
 from .tally import Tally
@@ -20,7 +22,6 @@ log = logging.getLogger("cursor2api")
 
 REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 HEADER_NAMES = re.compile(r"[\w ,-]{1,1000}", re.ASCII)
-LOOPBACK = ("127.", "::1", "::ffff:127.")
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 
 
@@ -79,11 +80,35 @@ def _authorize(request: Call, service: Service) -> Caller:
     caller = service.keys.identify([
         authorization[7:].strip() if authorization[:7].lower() == "bearer " else "",
         request.headers.get("x-api-key", ""), request.headers.get("api-key", "")])
-    if caller.default and (not (request.remote_addr or "").startswith(LOOPBACK)
-                           or any(name in request.headers for name in FORWARDED)):
+    if caller.default and not _from_here(request):
         raise ApiError("The default key 0000 is served to this machine only: set API_KEY to a key of "
                        "your own", status=403, type="invalid_request_error", code="default_key")
     return caller
+
+
+def _from_here(request: Call) -> bool:
+    """Whether a program of this machine asks, and no page of another host that a browser here shows."""
+    origin = request.headers.get("Origin", "")
+    hosts = [f"//{request.headers['Host']}"] if "Host" in request.headers else []
+    if origin == "null" or origin.lower().startswith(("http:", "https:")):
+        hosts.append(origin)
+    return (_loopback(request.remote_addr or "") and all(_loopback(_host(url)) for url in hosts)
+            and not any(name in request.headers for name in FORWARDED))
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _error(request: Call, error: ApiError) -> Response:
@@ -123,6 +148,8 @@ def _note(tally: Tally, status: int, service: Service) -> None:
         closed_by = "upstream" if isinstance(error, UpstreamError) else (
             "caller" if error.status < 500 else "gateway")
         why = error.code or type(error).__name__
+    if isinstance(error, KeyRefused) and reply:
+        service.models.doubt()
     usage = tally.usage or {}
     log.info("request", extra={"facts": {
         "id": tally.id, "route": tally.route, "key": tally.key, "status": status,

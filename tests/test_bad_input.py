@@ -17,11 +17,12 @@ from test_faults import resident
 from cursor2api.parameters import PARAMETERS
 
 CHAT = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}).encode()
-POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\napi-key: 0000\r\nContent-Type: application/json\r\n"
+POST = (b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\napi-key: 0000\r\n"
+        b"Content-Type: application/json\r\n")
 LENGTH = b"Content-Length: %d\r\n" % len(CHAT)
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 CHUNKS = b"%x\r\n%s\r\n0\r\n\r\n" % (len(CHAT), CHAT)
-HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")

@@ -127,6 +127,17 @@ def test_a_forwarded_caller_is_not_served_with_the_default_key(gate):
     assert response.status_code == 403 and "API_KEY" in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("headers, status", [
+    ({}, 200), ({"Origin": "http://127.0.0.1:8002"}, 200), ({"Origin": "http://localhost:3000"}, 200),
+    ({"Origin": "http://[::1]:3000"}, 200), ({"Host": "localhost"}, 200), ({"Host": "app.localhost:80"}, 200),
+    ({"Origin": "vscode-webview://abc"}, 200), ({"Origin": "https://evil.example"}, 403),
+    ({"Origin": "http://127.0.0.1.evil.example"}, 403), ({"Origin": "HTTPS://evil.example"}, 403),
+    ({"Origin": "null"}, 403), ({"Origin": "http://[", "Host": "localhost"}, 403), ({"Host": "evil.example"}, 403),
+    ({"Host": "evil.example", "Origin": "http://evil.example"}, 403)], ids=str)
+def test_the_default_key_is_not_for_pages_of_other_hosts(gate, headers, status):
+    assert gate.request("GET", "/v1/models", headers=headers).status_code == status
+
+
 def test_without_a_key_of_cursor_chat_says_that_it_is_not_configured():
     with gateway(environ={"UPSTREAM": "auto", "CURSOR_API_KEY": ""}) as gate:
         response = gate.say()
@@ -228,7 +239,7 @@ def test_a_caller_who_leaves_ends_the_run(gate):
         data = json.dumps({"model": MODEL, "stream": stream, "messages": [
             {"role": "user", "content": "SLOW"}]}).encode()
         with socket.create_connection((url.hostname, url.port)) as caller:
-            caller.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\napi-key: 0000\r\n"
+            caller.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\napi-key: 0000\r\n"
                            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
                            % (len(data), data))
             if stream:

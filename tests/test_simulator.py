@@ -331,7 +331,7 @@ def test_a_reset_comes_where_it_was_asked_for(play, when, received):
     host, port = call.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=5) as connection:
         body = json.dumps(HI).encode()
-        connection.sendall(b"POST /v1/agents HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n"
+        connection.sendall(b"POST /v1/agents HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer k\r\n"
                            b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
         data = b""
         with pytest.raises(ConnectionResetError):
