@@ -16,6 +16,7 @@ from gunicorn.glogging import Logger  # noqa: E402
 
 from app import read_config  # noqa: E402
 from cursor2api.logs import settings  # noqa: E402
+from cursor2api.service import STOP_S  # noqa: E402
 
 options = read_config()
 # Figures are of bench/run.py on two cores; `--set` repeats them.
@@ -30,7 +31,7 @@ worker_connections = max(1000, 2 * threads)
 backlog = 2048             # with 64 the slowest of 500 streams begun at once waited 4.7 s, not 1.6
 bind = f"0.0.0.0:{options.port}"
 timeout = 60               # of a worker's heartbeat; it never ends a stream
-graceful_timeout = int(options.grace_s) + 8  # after that the master kills its workers
+graceful_timeout = int(options.grace_s + STOP_S) + 1  # after that the master kills its workers
 control_socket_disable = True  # one per user, so a second instance would fight over it
 keepalive = 75             # longer than the 60 s that load balancers keep idle connections
 logconfig_dict = settings(options.log_format, options.debug)

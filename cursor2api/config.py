@@ -249,8 +249,8 @@ class Config:
         20.0, _number(float, 0, DAY), "a reply that is not streamed starts after this, with status 200, "
         "and sends a newline this often until its JSON comes; 0 is off")
     sweep_s: float = _option(
-        3600.0, _number(float, 0, 365 * DAY), "a start deletes agents of this service at Cursor that do "
-        "not run and have not for this long; 0 is off")
+        3600.0, _number(float, 0, 365 * DAY), "agents of this service at Cursor that do not run and "
+        "have not for this long are deleted, at a start and then this often; 0 is off")
     keep_agents: int = _option(
         32, _number(int, 0, 10_000), "agents that wait at Cursor for their conversation to go on, which then "
         "takes seconds, not a minute; 0 deletes each after its reply")

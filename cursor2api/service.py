@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from dataclasses import dataclass, field
 
 from .agents import Agents
@@ -15,7 +16,9 @@ from .slots import Slots, draining
 
 log = logging.getLogger("cursor2api")
 
-LAST_WORDS_S = 5.0  # for error frames to leave and slots to become free
+LAST_WORDS_S = 3.0  # for error frames to leave and slots to become free
+SWEEP_EVERY_S = 1.0  # at least
+STOP_S = 7.0  # for these and for all ends at Cursor, beyond the grace time
 
 
 @dataclass
@@ -32,6 +35,8 @@ class Service:
     files: dict[str, File]  # the page
     draining: bool = False
     cut: bool = field(default=False, init=False)  # replies that still run end with an error frame
+    _closing: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _closed: bool = field(default=False, init=False)
 
     def start(self) -> None:
         """What a worker does before its first request, none of it waited for."""
@@ -44,12 +49,15 @@ class Service:
                 threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
 
     def _sweep(self) -> None:
-        try:
-            self.upstream.sweep(self.config.sweep_s)
-        except ApiError as error:
-            log.warning("agents of an earlier start could not be looked up: %s", error.code)
-        except Exception:
-            log.exception("a fault in looking up agents of an earlier start")
+        """Now for what an earlier start left, later for what a worker did that was killed."""
+        while not self.draining:
+            try:
+                self.upstream.sweep(self.config.sweep_s)
+            except ApiError as error:
+                log.warning("agents that a crash left could not be looked up: %s", error.code)
+            except Exception:
+                log.exception("a fault in looking up agents that a crash left")
+            time.sleep(max(SWEEP_EVERY_S, self.config.sweep_s))
 
     def trouble(self) -> ApiError | None:
         """Why this process cannot serve a chat now; None when it can."""
@@ -67,22 +75,26 @@ class Service:
         threading.Thread(target=self._drain, args=(then,), name="drain", daemon=True).start()
 
     def _drain(self, then) -> None:
+        end = time.monotonic() + self.config.grace_s + STOP_S
         self.slots.shut()
         if not self.slots.empty(self.config.grace_s):
             log.info("replies are cut at the end of the grace time", extra={"facts": {
                 "replies": self.slots.used}})
-            self.cut = True
-            self.slots.empty(LAST_WORDS_S)
+        # Before the worker ends: a caller who does not read can hold that up.
+        self.close(end - time.monotonic())
         then()
 
-    def close(self) -> None:
-        """Returns when nothing of ours is left running upstream."""
+    def close(self, seconds: float = STOP_S) -> None:
+        """Cuts what still runs; returns when nothing of ours is left running upstream, or after `seconds`."""
         self.draining = self.cut = True
         self.slots.shut()
-        self.slots.empty(LAST_WORDS_S)
-        if self.upstream:
-            self.agents.close()
-            self.upstream.close()
+        with self._closing:
+            end, upstream = time.monotonic() + seconds, self.upstream
+            self.slots.empty(LAST_WORDS_S)
+            if upstream and not self._closed:
+                self._closed = True
+                self.agents.close()
+                upstream.close(max(0.0, end - time.monotonic()))
 
     def check(self, seconds: float) -> None:
         """Raises what ends a reply that has taken `seconds` before its own end."""

@@ -7,10 +7,10 @@ import json
 import logging
 import re
 import secrets
-import socket
+import select
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from urllib.parse import unquote
@@ -136,12 +136,7 @@ def chat_completions(request: Call, service: Service) -> Response:
         if not chat.stream:
             texts = watch.over(completion(pairs, head, tally, count=chat.n))
             return _body_response(texts, tally, headers, config.body_heartbeat_s, stack)
-        wait = partial(watch.wait, tally.clock() + config.first_byte_s)
-        if chat.n == 1:
-            wait(turn.streams[0])
-        else:
-            with ThreadPoolExecutor(chat.n) as pool:
-                list(pool.map(wait, turn.streams))
+        watch.wait(turn.streams, config.first_byte_s)
         tally.opened = tally.clock()
         texts = watch.over(chunks(pairs, head, tally, count=chat.n, include_usage=chat.include_usage))
         heartbeat = {"chunk": sse.data(head.heartbeat(chat.include_usage)), "comment": sse.COMMENT,
@@ -181,16 +176,36 @@ class Watch:
     """Ends a reply whose caller has left, whose time is up or whose service is stopping."""
 
     EVERY_S = 0.5
+    LEFT = getattr(select, "POLLRDHUP", select.POLLHUP) | select.POLLHUP | select.POLLERR
 
     def __init__(self, request: Call, service: Service):
-        self._connection = request.environ.get("gunicorn.socket")  # only gunicorn lets us look
+        connection = request.environ.get("gunicorn.socket")  # only gunicorn lets us look
+        self._caller = select.poll()
+        if connection:
+            self._caller.register(connection, self.LEFT)  # a byte that nobody reads would hide it from a recv
         self._tally, self._service = request.tally, service
         self._next = 0.0
 
-    def wait(self, deadline: float, stream) -> None:
-        """Until the upstream has said yes, or the clock's `deadline`. Raises a refusal or another ApiError."""
-        while (left := deadline - self._tally.clock()) > 0 and not stream.wait(min(left, self.EVERY_S)):
-            self._look()
+    def wait(self, streams: Sequence, seconds: float) -> None:
+        """Until the upstream has said yes to all, or for so long. Raises its refusal or another ApiError."""
+        end = self._tally.clock() + seconds
+
+        def wait(stream) -> None:
+            nonlocal end
+            try:
+                while (left := end - self._tally.clock()) > 0 and not stream.wait(min(left, self.EVERY_S)):
+                    self._look()
+            except BaseException:
+                end = 0.0  # of the others' waits
+                raise
+
+        if len(streams) == 1:
+            wait(streams[0])
+            return
+        with ThreadPoolExecutor(len(streams)) as pool:
+            waits = [pool.submit(wait, stream) for stream in streams]
+            for each in as_completed(waits):
+                each.result()
 
     def over(self, texts: Iterator[str]) -> Iterator[str]:
         """Passes on an encoder's texts; looks when nothing more is at hand. Raises ApiError."""
@@ -214,18 +229,8 @@ class Watch:
             return
         self._next = now + self.EVERY_S
         self._service.check(now - self._tally.started)
-        if self._gone():
+        if self._caller.poll(0):
             raise ApiError("The caller has left", status=499, type="invalid_request_error", code="caller_left")
-
-    def _gone(self) -> bool:
-        if self._connection is None:
-            return False
-        try:
-            return self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
 
 
 def new_call_id() -> str:

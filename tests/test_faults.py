@@ -8,6 +8,7 @@ import ssl
 import struct
 import threading
 import time
+import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -46,6 +47,19 @@ def anywhere(other):
     """Before each upstream in turn."""
     other.simulator.forget()
     return other
+
+
+@pytest.fixture(scope="module", params=UPSTREAMS)
+def long(request):
+    with gateway(upstream=request.param, environ={"TIMEOUT": "600"}) as one:
+        yield one
+
+
+@pytest.fixture
+def patient(long):
+    """Before each upstream in turn, with limits that end nothing within a test."""
+    long.simulator.forget()
+    return long
 
 
 OPERATIONS = [
@@ -412,7 +426,7 @@ def test_a_proxy_that_refuses_is_an_unreachable_upstream(cursor):
 
 # Callers
 
-def ask(gate, stream, buffer=0, **more):
+def ask(gate, stream, buffer=0, id="", **more):
     """A connection on which a chat was asked for."""
     url = urlsplit(gate.url)
     body = json.dumps({"model": MODEL, "stream": stream, "messages": [{"role": "user", "content": "Hi"}],
@@ -422,8 +436,9 @@ def ask(gate, stream, buffer=0, **more):
         caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
     caller.settimeout(30)
     caller.connect((url.hostname, url.port))
-    caller.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\napi-key: 0000\r\n"
-                   b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+    caller.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\napi-key: 0000\r\n"
+                   b"x-request-id: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
+                       id.encode(), len(body), body))
     return caller
 
 
@@ -438,20 +453,27 @@ LEAVING = [
 ]
 
 
-@pytest.mark.parametrize("end", ["close", "reset"])
+HEARTBEAT_S = 10  # as it is unless it is set
+
+
+@pytest.mark.parametrize("end", ["close", "reset", "a byte more"])
 @pytest.mark.parametrize("script, stream, seen", [row[1:] for row in LEAVING], ids=[row[0] for row in LEAVING])
-def test_a_caller_who_leaves_ends_its_run(anywhere, script, stream, seen, end):
-    anywhere.simulator.script({"replies": [{"text": "word", **script}]})
-    with ask(anywhere, stream) as caller:
+def test_a_caller_who_leaves_ends_its_run_within_a_heartbeat(patient, script, stream, seen, end):
+    patient.simulator.script({"replies": [{"text": "word", **script}]})
+    id = uuid.uuid4().hex
+    with ask(patient, stream, id=id) as caller:
         got = b""
         while seen not in got:
             got += caller.recv(65536)
-        assert until(lambda: anywhere.agents() and (seen or script.get("boot") or anywhere.simulator.open_streams))
+        assert until(lambda: patient.agents() and (seen or script.get("boot") or patient.simulator.open_streams))
         if end == "reset":
             caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    assert settled(anywhere)
-    assert [run["status"] for agent in anywhere.agents() for run in agent["runs"]] == ["CANCELLED"]
-    assert until(lambda: anywhere.lines(closed_by="caller", route="chat_completions"))
+        elif end == "a byte more":
+            caller.sendall(b"\n")
+    assert until(lambda: [run["status"] for agent in patient.agents() for run in agent["runs"]] == ["CANCELLED"],
+                 HEARTBEAT_S)
+    assert settled(patient)
+    assert until(lambda: patient.lines(id=id, closed_by="caller"))
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -459,7 +481,24 @@ def test_no_first_byte_is_waited_for_whose_caller_has_left(count):
     with gateway({"replies": [{"stream": {"hang": 120}, "times": 0}]}, {"FIRST_BYTE_S": "120"}) as gate:
         with ask(gate, True, n=count):
             assert until(lambda: sum(len(agent["runs"]) for agent in gate.agents()) == count)
+        assert until(lambda: all(agent["deleted"] for agent in gate.agents()), HEARTBEAT_S)
+
+
+def test_one_choice_that_is_refused_ends_the_wait_for_the_others():
+    with gateway({"replies": [{"create": refused(400)}, {"stream": {"hang": 120}, "times": 0}]},
+                 {"FIRST_BYTE_S": "120"}) as gate:
+        response = gate.say(stream=True, n=3)
+        assert (response.status_code, response.json()["error"]["code"]) == (400, "no")
         assert settled(gate)
+
+
+@pytest.mark.parametrize("upstream", ["cloud", "sdk"])
+def test_a_cancel_that_hangs_before_a_repair_holds_up_no_heartbeat(upstream):
+    unfit = {"text": "{open}no call{close}" + " word" * 200, "delay": 0.05, "cancel": {"hang": 4}}
+    with gateway({"replies": [unfit, {"text": "So be it."}]}, {"HEARTBEAT_S": "0.5"}, upstream) as gate:
+        response = gate.say(stream=True, tools=[{"type": "function", "function": {"name": "f"}}])
+        assert said(response) == ("So be it.", 200, None)
+        assert response.text.count('"delta":{},"logprobs":null,"finish_reason":null') >= 2
 
 
 def test_callers_who_leave_while_their_agents_boot_hold_up_no_other_end(cursor):
@@ -506,7 +545,7 @@ def test_a_caller_who_reads_slowly_gets_all_and_is_not_run_ahead_of(cursor):
             if len(got) in (50, 100, 150):  # before Cursor's result, which has all the text again
                 sizes.append(resident(cursor))
     assert b"".join(got).count(b"word ") == 6_000_000
-    assert len(sizes) == 4 and max(sizes) - sizes[0] < 15_000_000  # of 30 MB that Cursor says
+    assert len(sizes) == 4 and max(sizes) - sizes[0] < 30_000_000  # of 30 MB that Cursor says, kept thrice
 
 
 def test_a_caller_who_takes_little_but_steadily_is_not_ended(cursor):

@@ -3,10 +3,13 @@
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -162,6 +165,15 @@ def test_ready_says_why_not_and_asks_cursor_once(refuse, code):
         assert requests.get(gate.url + "/health", timeout=10).ok
 
 
+def test_ready_tells_of_a_key_that_a_chat_has_shown_to_be_refused():
+    with gateway() as gate:
+        assert until(lambda: gate.get("/ready").ok)
+        no = {"status": 401, "code": "unauthorized", "times": 0}
+        gate.simulator.script({"refuse": {"models": no, "create": no}})
+        assert gate.get("/ready").ok and gate.say().status_code == 502
+        assert until(lambda: gate.get("/ready").json().get("code") == "unauthorized")
+
+
 def test_ready_needs_no_key_and_nothing_but_the_list(gate):
     assert until(lambda: requests.get(gate.url + "/ready", timeout=10).json() == {"status": "ready"})
 
@@ -237,6 +249,50 @@ def test_a_quick_stop_leaves_nothing_at_cursor(number):
         assert all(agent["deleted"] for agent in gate.agents())
 
 
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "body"])
+def test_a_stop_leaves_no_agent_that_boots(stream):
+    with gateway(boot=60, environ={"GRACE_S": "0.5"}) as gate, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(gate.say, stream=stream)
+        assert until(gate.agents)
+        gate.process.send_signal(signal.SIGTERM)
+        assert waiting.result().status_code == 503
+        assert gate.process.wait(30) == 0
+        assert all(agent["deleted"] for agent in gate.agents()) and "left at" not in gate.log()
+
+
+def test_a_stop_says_what_it_had_to_leave():
+    with gateway(environ={"GRACE_S": "0.5"}, script={"replies": [LONG], "refuse": {
+            "delete": {"status": 500, "times": 0}}}) as gate, ExitStack() as stack:
+        begun(gate, stack)
+        gate.process.send_signal(signal.SIGTERM)
+        gate.process.wait(30)
+        assert gate.lines(message="left at cursor", path=f"/v1/agents/{gate.agents()[0]['id']}")
+
+
+def test_a_caller_who_does_not_read_keeps_no_agent_alive_at_a_stop():
+    with gateway(environ={"GRACE_S": "0.5", "KEEP_AGENTS": "9"}) as gate:
+        assert gate.say("One").ok and gate.say("Two").ok
+        gate.simulator.script({"replies": [{"text": "word " * 8_000_000, "chunk": 50_000, "delay": 0.001}]})
+        url = urlsplit(gate.url)
+        data = json.dumps({"model": MODEL, "stream": True, "messages": [
+            {"role": "user", "content": "Three"}]}).encode()
+        with socket.socket() as caller:
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            caller.connect((url.hostname, url.port))
+            caller.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\napi-key: 0000\r\n"
+                           b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))
+            assert until(lambda: waits(gate.workers()[0])), "the worker has no room to send"
+            gate.process.send_signal(signal.SIGTERM)
+            gate.process.wait(30)
+        assert len(gate.agents()) == 3 and all(agent["deleted"] for agent in gate.agents())
+
+
+def waits(pid):
+    """Whether a process has sent much that its peer does not take."""
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    return any(int(row[4].partition(":")[0], 16) > 1_000_000 for row in rows)
+
+
 def test_a_stop_without_replies_does_not_wait():
     with gateway(environ={"GRACE_S": "600"}) as gate:
         gate.process.send_signal(signal.SIGTERM)
@@ -269,7 +325,7 @@ def test_a_start_deletes_what_a_crash_left_past_an_age(age, gone):
         with gateway(environ={"SWEEP_S": age, "CURSOR_BASE_URL": first.simulator.url}) as second:
             if age != "0":
                 line = until(lambda: [line for line in second.log().splitlines() if "older_than_s" in line])[0]
-                assert "found=1" in line and f"deleting={int(gone)}" in line
+                assert "found=1" in line and f"deleting={left if gone else 0}" in line
             until(lambda: not gone or deleted(first, left))
             assert deleted(first, left) == gone
             assert not any(deleted(first, other) for other in others)
@@ -281,6 +337,16 @@ def test_a_start_leaves_agents_that_run_alone():
         with gateway(environ={"SWEEP_S": "0.001", "CURSOR_BASE_URL": first.simulator.url}) as second:
             line = until(lambda: [line for line in second.log().splitlines() if "older_than_s" in line])[0]
             assert "found=1" in line and "deleting=0" in line
+
+
+def test_what_a_killed_worker_left_is_deleted_while_the_service_runs():
+    script = {"replies": [{"text": "word " * 40, "delay": 0.05}]}
+    with gateway(script=script, environ={"SWEEP_S": "3"}) as gate, ExitStack() as stack:
+        begun(gate, stack)
+        os.kill(gate.workers()[0], signal.SIGKILL)
+        [agent] = gate.agents()
+        assert until(lambda: deleted(gate, agent["id"]))
+        assert until(lambda: gate.lines(deleting=agent["id"]))
 
 
 def deleted(gate, id):

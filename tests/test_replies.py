@@ -78,7 +78,7 @@ def check_ui(path, every=cuts):
         with server(pieces) as url:
             upstream = UiStream(url, {}, LIMITS)
             assert read(upstream.open(PLAN)) == expected, pieces
-            upstream.close()
+            upstream.close(30)
 
 
 def check_cloud(path):
@@ -89,7 +89,7 @@ def check_cloud(path):
         for cut in (0, 1, 2, 3, 7, 64):
             simulator.script({"replies": [{"raw": {"base64": raw}, **({"cut": cut} if cut else {})}]})
             assert read(upstream.open(PLAN)) == expected, cut
-        upstream.close()
+        upstream.close(30)
         assert all(agent["deleted"] for agent in simulator.state["agents"])
 
 

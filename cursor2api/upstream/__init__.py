@@ -5,7 +5,7 @@ An adapter has `name` and
   open(plan, key)    a Stream
   sweep(age)         deletes what a crash left, older than `age` seconds
   left()             ids of what this service has upstream, at work or left by a crash
-  close()            returns when nothing is left running
+  close(seconds)     returns when nothing is left running, or after that time: then the log tells what is
 where `key` is the caller's own, or "" for the gateway's. A Stream has
   wait(seconds)      until the upstream has said yes, which it tells, at most for about that time; raises
                      a refusal

@@ -11,7 +11,6 @@ import random
 import time
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from io import StringIO
 from urllib.parse import quote
@@ -20,6 +19,7 @@ from .. import sse
 from ..errors import ApiError, KeyRefused, UpstreamCut, UpstreamError, UpstreamTimeout
 from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
 from ..prompt import Plan
+from .cleaner import Cleaner
 from .http import TICK, Http, Limits, Response
 
 log = logging.getLogger("cursor2api")
@@ -46,9 +46,10 @@ class Cloud:
         self.name = name
         self.http = Http(base_url, {"Authorization": f"Bearer {api_key}", "Accept-Encoding": "identity",
                                     "User-Agent": "cursor2api"}, limits, pool)
-        self._cleaner = ThreadPoolExecutor(4, thread_name_prefix="cleaner")
+        self._cleaner = Cleaner(4)
         # Of agents that are still being made when their callers leave; no other end waits for such a boot.
-        self._late_cleaner = ThreadPoolExecutor(16, thread_name_prefix="late-cleaner")
+        self._late_cleaner = Cleaner(16, "late-cleaner")
+        self.closing = False
         self._streams: set[Stream] = set()
 
     def models(self, key: str = "") -> list:
@@ -71,8 +72,9 @@ class Cloud:
         found = self._mine()
         old = [agent for agent in found if _age(agent) > age and not self._runs(agent)]
         if found:
-            log.info("agents left by an earlier process, or at work for another", extra={"facts": {
-                "found": len(found), "deleting": len(old), "older_than_s": round(age)}})
+            log.info("agents left by a crash, or at work", extra={"facts": {
+                "found": len(found), "deleting": " ".join(agent["id"] for agent in old) or 0,
+                "older_than_s": round(age)}})
         for agent in old:
             self.tidy("DELETE", f"/v1/agents/{quote(agent['id'])}")
 
@@ -104,7 +106,7 @@ class Cloud:
         """Ends what the stream has running at Cursor, off the request's path."""
         if stream in self._streams:
             self._streams.discard(stream)
-            (self._late_cleaner if stream.creating else self._cleaner).submit(stream.dispose)
+            (self._late_cleaner if stream.creating else self._cleaner).submit(stream.path, stream.dispose)
 
     def release(self, stream: "Stream") -> None:
         """The stream's agent is no longer its own: nothing is ended when it closes."""
@@ -112,14 +114,15 @@ class Cloud:
 
     def delete(self, agent: str) -> None:
         """Deletes a released agent, off the request's path."""
-        self._cleaner.submit(self.tidy, "DELETE", f"/v1/agents/{agent.partition('/')[0]}")
+        path = f"/v1/agents/{agent.partition('/')[0]}"
+        self._cleaner.submit(path, self.tidy, "DELETE", path)
 
-    def tidy(self, method: str, path: str, headers: dict[str, str] | None = None) -> None:
-        """Ends or deletes something; a failure is logged."""
+    def tidy(self, method: str, path: str, headers: dict[str, str] | None = None, coming: bool = False) -> None:
+        """Ends or deletes something, which may still be `coming`; a failure is logged."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 response = self.http.call(method, path, headers=headers, timeout=30)
-                if response.status_code < 500 and response.status_code != 429:
+                if response.status_code < 500 and response.status_code not in (429, coming and 404):
                     return  # done, or gone, or over already
                 reason = response.status_code
             except ApiError as error:
@@ -132,12 +135,14 @@ class Cloud:
         """Seconds before an attempt that follows this one."""
         return min(30.0, self.http.limits.retry * 2 ** (attempt - 1)) * random.uniform(0.75, 1.25)
 
-    def close(self) -> None:
-        """Returns when nothing is left running at Cursor."""
+    def close(self, seconds: float) -> None:
+        """Returns when nothing is left running at Cursor, or after that time."""
+        self.closing, end = True, time.monotonic() + seconds
         for stream in list(self._streams):
             self.dispose(stream)
-        self._cleaner.shutdown(wait=True)
-        self._late_cleaner.shutdown(wait=True)
+        for cleaner in (self._cleaner, self._late_cleaner):
+            for path in cleaner.finish(end - time.monotonic()):
+                log.warning("left at cursor", extra={"facts": {"path": path, "reason": "no time"}})
         self.http.close()
 
 
@@ -148,9 +153,11 @@ class Stream:
         self._cloud, self._http = cloud, cloud.http
         self._auth, self._own = _auth(key), bool(key)
         self._agent, _, last_run = agent.partition("/") if agent else (f"bc-{uuid.uuid4()}", "", "")
+        self.path = f"/v1/agents/{self._agent}"
         self.creating: Iterator[Response | None] | None = None
         self._usage = Usage(0, 0)
         self._start(plan, last_run)
+        self._events = self._steps()
 
     def _start(self, plan: Plan, last_run: str) -> None:
         self._plan, self._last_run = plan, last_run  # "" for an agent that is still to be made
@@ -164,7 +171,6 @@ class Stream:
         self._usage_before = self._usage
         self._turns: set[str] = set()  # ids of the turns whose usage is counted
         self._last_id = {Text: "", Reasoning: ""}
-        self._events = self._steps()
 
     def __iter__(self) -> Iterator[Event]:
         return self._events
@@ -178,10 +184,7 @@ class Stream:
     def follow_up(self, plan: Plan, reply: str) -> None:
         """The next events answer `plan` by a run on the same agent, which knows its `reply`."""
         self._events.close()
-        if self._run_id and not self._over:
-            self._cloud.tidy("POST", f"/v1/agents/{self._agent}/runs/{quote(self._run_id)}/cancel",
-                             self._auth)
-        self._start(plan, self._run_id)
+        self._events = self._again(plan)
 
     def close(self) -> None:
         self._events.close()
@@ -206,6 +209,15 @@ class Stream:
 
     # What is sent ------------------------------------------------------------------------------
 
+    def _again(self, plan: Plan) -> Iterator[Event]:
+        if self._run_id and not self._over:
+            try:
+                yield from self._ask("POST", f"{self.path}/runs/{quote(self._run_id)}/cancel", timeout=30)
+            except ApiError as error:  # the agent tells whether it is still busy
+                log.debug("a run could not be cancelled: %s", error.code)
+        self._start(plan, self._run_id)
+        yield from self._steps()
+
     def _steps(self) -> Iterator[Event]:
         yield from self._create()
         yield from self._follow()
@@ -216,7 +228,7 @@ class Stream:
         if self._plan.images:
             prompt["images"] = [_image(image.url) for image in self._plan.images]
         body = {"prompt": prompt}
-        path = f"/v1/agents/{self._agent}/runs"
+        path = f"{self.path}/runs"
         if not self._last_run:
             path = "/v1/agents"
             body |= {"agentId": self._agent, "name": AGENT_NAME, "env": {"type": "cloud"}, "repos": [],
@@ -227,7 +239,7 @@ class Stream:
         run = _object(response).get("run")
         if not isinstance(run, dict):  # agent_id_conflict, or a cut answer: the POST did reach Cursor
             try:
-                response = yield from self._ask("GET", f"/v1/agents/{self._agent}")
+                response = yield from self._ask("GET", self.path)
             except UpstreamError as error:
                 raise UpstreamError("Cursor's answer names no run, and it knows of none") from error
             run = {"id": _object(response).get("latestRunId")}
@@ -267,7 +279,7 @@ class Stream:
                                                          "wait_s": round(pause, 6)}})
             yield from _sleep(pause)
             if posts and self._last_run:  # an agent would take the same again for a second message
-                response = yield from self._ask("GET", f"/v1/agents/{self._agent}")
+                response = yield from self._ask("GET", self.path)
                 if _object(response).get("latestRunId") not in (self._last_run, None):
                     return response
 
@@ -286,22 +298,25 @@ class Stream:
 
     def dispose(self) -> None:
         """Ends the run and deletes the agent; a cleaning that fails is logged, nobody waits for it."""
-        run_id = self._run_id
+        run_id, coming = self._run_id, False
         try:
-            if self.creating is not None:
-                response = next(filter(None, self.creating))
-                run_id = (_object(response).get("run") or {}).get("id")
+            for response in self.creating or ():
+                if response is not None:
+                    run_id = (_object(response).get("run") or {}).get("id")
+                elif self._cloud.closing:  # no time to wait for its answer, but the agent's id is ours
+                    coming = True
+                    break
         except ApiError as error:
             log.debug("agent creation failed after its caller had left: %s", error.code)
         if run_id and not self._over:
-            self._cloud.tidy("POST", f"/v1/agents/{self._agent}/runs/{quote(run_id)}/cancel", self._auth)
-        self._cloud.tidy("DELETE", f"/v1/agents/{self._agent}", self._auth)
+            self._cloud.tidy("POST", f"{self.path}/runs/{quote(run_id)}/cancel", self._auth)
+        self._cloud.tidy("DELETE", self.path, self._auth, coming)
 
     # What is read ------------------------------------------------------------------------------
 
     def _follow(self) -> Iterator[Event]:
         """The run's events, over as many connections as it takes."""
-        path = f"/v1/agents/{self._agent}/runs/{quote(self._run_id)}"
+        path = f"{self.path}/runs/{quote(self._run_id)}"
         fails = 0
         while True:
             said = dict(self._said)

@@ -11,12 +11,12 @@ import struct
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import ApiError, BadRequest, KeyRefused, UpstreamCut, UpstreamError, UpstreamTimeout
 from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
 from ..prompt import Plan
 from .bridge import Bridge, Bridges
+from .cleaner import Cleaner
 from .http import TICK, Limits, Response
 
 log = logging.getLogger("cursor2api")
@@ -36,7 +36,7 @@ class Sdk:
 
     def __init__(self, bridges: Bridges, api_key: str, models: Callable, limits: Limits):
         self.bridges, self.api_key, self.models, self.limits = bridges, api_key, models, limits
-        self._cleaner = ThreadPoolExecutor(CLEANERS, thread_name_prefix="cleaner")
+        self._cleaner = Cleaner(CLEANERS)
         self._streams: set[Stream] = set()
 
     def open(self, plan: Plan, key: str = "") -> "Stream":
@@ -59,13 +59,13 @@ class Sdk:
         """Ends what the stream has running, off the request's path."""
         if stream in self._streams:
             self._streams.discard(stream)
-            self._cleaner.submit(stream.dispose)
+            self._cleaner.submit(stream.agent, stream.dispose)
 
-    def close(self) -> None:
-        """Returns when the bridge and all that it ran are gone."""
+    def close(self, seconds: float) -> None:
+        """Returns when the bridge and all that it ran are gone; runs have that time to end before it."""
         for stream in list(self._streams):
             self.dispose(stream)
-        self._cleaner.shutdown(wait=True)
+        self._cleaner.finish(seconds)
         self.bridges.close()
 
 
@@ -74,10 +74,11 @@ class Stream:
 
     def __init__(self, sdk: Sdk, plan: Plan, key: str):
         self._sdk, self._key, self._own = sdk, key or sdk.api_key, bool(key)
-        self._agent = f"agent-{uuid.uuid4()}"
+        self.agent = f"agent-{uuid.uuid4()}"
         self._bridge: Bridge | None = None
         self._leased = self._made = False  # a bridge is ours to release; it knows the agent
         self._start(plan)
+        self._events = self._steps()
 
     def _start(self, plan: Plan) -> None:
         self._plan = plan
@@ -85,7 +86,6 @@ class Stream:
         self._body: Response | None = None
         self._run_id = ""
         self._answered = self._over = self._said = False
-        self._events = self._steps()
 
     def __iter__(self) -> Iterator[Event]:
         return self._events
@@ -99,14 +99,18 @@ class Stream:
     def follow_up(self, plan: Plan, reply: str) -> None:
         """The next events answer `plan` by a run of the same agent, which knows its `reply`."""
         self._events.close()
-        self._end_run()
-        self._start(plan)
+        self._events = self._again(plan)
 
     def close(self) -> None:
         self._events.close()
         self._sdk.dispose(self)
 
     # What is sent ------------------------------------------------------------------------------
+
+    def _again(self, plan: Plan) -> Iterator[Event]:
+        yield from self._end_run()
+        self._start(plan)
+        yield from self._steps()
 
     def _steps(self) -> Iterator[Event]:
         fresh = not self._made  # only then does a new bridge need to know nothing
@@ -128,14 +132,14 @@ class Stream:
             if self._plan.params:
                 model["params"] = [{"id": id, "value": value} for id, value in self._plan.params]
             yield from self._ask("CreateAgent", json={"options": {
-                "agentId": self._agent, "apiKey": self._key, "model": model, "tools": {"names": []},
+                "agentId": self.agent, "apiKey": self._key, "model": model, "tools": {"names": []},
                 "local": {"cwd": [self._bridge.workspace], "autoReview": True}}})
             self._made = True
         message = {"text": self._plan.prompt}
         if self._plan.images:
             message["images"] = [{"data": _image(image.url)} for image in self._plan.images]
         self._body = yield from self._ask(
-            "Send", data=_frame({"agentId": self._agent, "message": message}), stream=True,
+            "Send", data=_frame({"agentId": self.agent, "message": message}), stream=True,
             headers={"Content-Type": "application/connect+json"})
         yield from self._read(self._body)
         self._over = True
@@ -213,18 +217,22 @@ class Stream:
         """Ends the run and the agent, in that order: a closed agent's run goes on, and bills."""
         try:
             if self._leased and self._bridge and not self._bridge.gone.is_set():
-                self._end_run()
-                if self._made:
-                    self._tidy("CloseAgent", agentId=self._agent)
-                    self._tidy("DeleteAgent", agentId=self._agent)
+                self._await_run()
+                for _ in self._end_all():
+                    pass
         finally:
             self._release()
 
-    def _end_run(self) -> None:
+    def _end_all(self) -> Iterator[Waiting]:
+        yield from self._end_run()
+        if self._made:
+            yield from self._tidy("CloseAgent", agentId=self.agent)
+            yield from self._tidy("DeleteAgent", agentId=self.agent)
+
+    def _end_run(self) -> Iterator[Waiting]:
         """Cancels the run if it may still go on."""
-        self._await_run()
         if self._run_id and not self._over:
-            self._tidy("CancelRun", runId=self._run_id, agentId=self._agent)
+            yield from self._tidy("CancelRun", runId=self._run_id, agentId=self.agent)
         if self._body:
             self._body.close()
 
@@ -244,14 +252,14 @@ class Stream:
         except ApiError as error:
             log.debug("an agent or run failed after its caller had left: %s", error.code)
 
-    def _tidy(self, method: str, **message) -> None:
+    def _tidy(self, method: str, **message) -> Iterator[Waiting]:
         try:
-            response = self._bridge.http.call("POST", AGENTS + method, json=message, timeout=TIDY_S)
+            response = yield from self._bridge.http.ask("POST", AGENTS + method, json=message, timeout=TIDY_S)
             reason = "" if response.status_code < 500 else response.status_code
         except ApiError as error:
             reason = error.code
         if reason and not self._bridge.gone.is_set():
-            log.warning("left at the SDK's bridge agent=%s method=%s reason=%s", self._agent, method, reason)
+            log.warning("left at the SDK's bridge agent=%s method=%s reason=%s", self.agent, method, reason)
 
     def _release(self) -> None:
         if self._leased:

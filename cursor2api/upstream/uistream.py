@@ -40,7 +40,7 @@ class UiStream:
     def open(self, plan: Plan, key: str = "") -> "Stream":
         return Stream(self.http, plan)
 
-    def close(self) -> None:
+    def close(self, seconds: float) -> None:
         self.http.close()
 
 
