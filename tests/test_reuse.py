@@ -183,6 +183,14 @@ def test_an_agent_is_not_reused_for(gate, change):
     assert "And now?" in prompts(gate)[1][0] and prompts(gate)[1][0].count("\n<user_") == 2
 
 
+def test_an_agent_that_was_told_to_think_is_not_reused_for_one_that_is_not(gate):
+    talk = talked(gate, model="gemini-3-flash-thinking")
+    assert "<thinking>" in prompts(gate)[0][0]
+    talk.options.update(model="gemini-3-flash")
+    talk.ask("And now?")
+    assert talk.kind == "new" and "<thinking>" not in prompts(gate)[1][0]
+
+
 LEVELLED = [
     ("white space at the ends", lambda talk: [message.update(content=f"\n {message['content']} \n")
                                               for message in talk.messages]),
@@ -537,6 +545,17 @@ def test_a_required_call_is_asked_for_once_more_on_the_same_agent(gate, stream):
     assert len(gate.agents()) == 1 and "You called no tool" in prompts(gate)[0][2]
     talk.ask(result(message["tool_calls"][0], "18 degrees"))
     assert talk.kind == "reused"
+
+
+def test_with_strict_kilo_tools_too_an_agent_is_asked_once_more_and_kept():
+    with gateway(environ={**KEEP, "KILO_TOOL_STRICT": "true"}) as gate:
+        talk = Talk(gate, tools=[WEATHER])
+        message = talk.ask("Weather in Paris?")
+        gate.simulator.script({"replies": [{"text": "Hm."}]})
+        message = talk.ask(result(message["tool_calls"][0], "18 degrees"), "And in Rome?")
+        assert message["tool_calls"] and talk.kinds == ["new", "reused"]
+        talk.ask(result(message["tool_calls"][0], "20 degrees"))
+        assert talk.kind == "reused" and len(gate.agents()) == 1
 
 
 def test_a_reply_that_stays_unfit_is_tried_by_a_new_agent_then_refused(gate):
