@@ -117,6 +117,10 @@ FAULTS = [
     ("429 with a date for Retry-After", {"create": refused(429, headers={
         "Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"})}, None, (429, "no"), {"create": 1},
      {"Retry-After": "20"}),
+    *((f"429 with {what} for Retry-After", {"create": refused(429, headers={"Retry-After": asked})}, None,
+       (429, "no"), {"create": 1}, {"Retry-After": told}) for what, asked, told in (
+        ("no end", "inf", "20"), ("1e999", "1e999", "20"), ("no number", "\xb2", "20"),
+        ("5,000 digits", "9" * 5000, "20"), ("years", "1e10", "86400"))),
     ("429 with a short Retry-After", {"create": refused(429, headers={"Retry-After": "0"})}, None, (429, "no"),
      {"create": 3}, {"Retry-After": "20"}),
     ("429 with a short Retry-After, once", {**TEXT, "create": refused(429, times=1, headers={"Retry-After": "1"})},
@@ -241,6 +245,7 @@ def test_a_fault_of_cursor_has_one_outcome(cursor, script, text, error, asked, h
 # bridge makes is its death, which is another matter.
 COMMON = [row for row in FAULTS
           if not {"raw", "frames", "stream", "create", "twice_after"} & row[1].keys()
+          or " for Retry-After" in row[0]
           or row[0] in ("400 validation_error", "401 unauthorized", "403 plan_required", "409 agent_busy", "500",
                         "429 without Retry-After", "a page with status 502")]
 

@@ -80,7 +80,9 @@ def test_a_refusal_is_the_error_that_its_code_says(code, ours, own):
     ({"code": "permission_denied", "details": [{"debug": {"sdkErrorCode": "SDK_ERROR_CODE_PLAN_REQUIRED"}}]},
      "plan_required", 502, None),
     ({"code": "unavailable", "details": ["x", {"debug": {"retryAfter": "soon"}}]}, "upstream_error", 502, 5),
-    ({"code": 7, "message": None}, "upstream_error", 502, 5), ({}, "upstream_error", 502, 5)], ids=range(5))
+    ({"code": "resource_exhausted", "details": [{"debug": {"retryAfter": "9" * 400 + "s"}}]},
+     "rate_limit_exceeded", 429, 20),
+    ({"code": 7, "message": None}, "upstream_error", 502, 5), ({}, "upstream_error", 502, 5)], ids=range(6))
 def test_the_details_of_a_refusal_go_before_its_code(error, code, status, retry_after):
     made = failure(error)
     assert (made.code, made.status, made.retry_after) == (code, status, retry_after)

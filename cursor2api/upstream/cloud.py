@@ -20,7 +20,7 @@ from ..errors import ApiError, KeyRefused, UpstreamCut, UpstreamError, UpstreamT
 from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
 from ..prompt import Plan
 from .cleaner import Cleaner
-from .http import TICK, Http, Limits, Response
+from .http import TICK, Http, Limits, Response, retry_after
 
 log = logging.getLogger("cursor2api")
 
@@ -287,7 +287,7 @@ class Stream:
         """Seconds until a refused request may be sent again; None if it may not."""
         if response.status_code in (500, 502, 503, 504) or error.code == "agent_busy":
             return self._cloud.backoff(attempt)
-        asked = _retry_after(response)
+        asked = retry_after(response.headers.get("retry-after", ""))
         if response.status_code == 429 and asked is not None and asked <= SHORT_RETRY_AFTER:
             return asked
         return None
@@ -463,6 +463,7 @@ def refusal(response: Response, own: bool = False) -> ApiError:
     code, said = error.get("code"), _said(error)
     status = response.status_code
     code = code if isinstance(code, str) else None
+    wait = retry_after(response.headers.get("retry-after", ""))
     if status in (401, 403) and own:
         return UpstreamError(f"Cursor refused your key or account ({status}): {said}", status=status,
                              type="authentication_error" if status == 401 else "permission_error",
@@ -472,7 +473,7 @@ def refusal(response: Response, own: bool = False) -> ApiError:
                           code=code or "upstream_key_refused")
     if status == 429:
         return UpstreamError(f"Cursor's limit is reached: {said}", status=429, type="requests",
-                             code=code or "rate_limit_exceeded", retry_after=_retry_after(response) or 20)
+                             code=code or "rate_limit_exceeded", retry_after=wait or 20)
     if status == 400:
         return UpstreamError(f"Cursor refused the request: {said}", status=400,
                              type="invalid_request_error", code=code or "upstream_refused")
@@ -481,7 +482,7 @@ def refusal(response: Response, own: bool = False) -> ApiError:
                              code=code or ("stream_expired" if status == 410 else "upstream_refused"),
                              retry_after=5 if code == "agent_busy" else None)
     return UpstreamError(f"Cursor failed ({status}): {said}", code=code or "upstream_error",
-                         retry_after=_retry_after(response) or 5)
+                         retry_after=wait or 5)
 
 
 def _auth(key: str) -> dict[str, str]:
@@ -503,13 +504,6 @@ def _sleep(seconds: float) -> Iterator[Waiting]:
     while (left := deadline - time.monotonic()) > 0:
         time.sleep(min(left, TICK))
         yield Waiting()
-
-
-def _retry_after(response: Response) -> float | None:
-    try:
-        return max(0.0, float(response.headers["retry-after"]))
-    except (KeyError, ValueError):
-        return None
 
 
 def _object(response: Response) -> dict:

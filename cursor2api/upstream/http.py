@@ -5,6 +5,7 @@ response hides bytes from such a wait, and its making was most of what a short c
 """
 
 import json as jsonlib
+import math
 import re
 import select
 import socket
@@ -28,6 +29,7 @@ from ..events import Waiting
 TICK = 1.0
 READ = 65536
 MAX_HEAD = 65536
+DAY = 86400
 SILENT = TimeoutError, BlockingIOError  # what a tick without a byte raises: Python's own, the kernel's
 SIZE = re.compile(rb"\s*([0-9a-fA-F]{1,15})")  # of a chunk, before its extensions
 SAFE = "!#$%&'()*+,/:;=?@[]~"  # in a URL that is written as its owner means it
@@ -339,6 +341,15 @@ class _Chunked:
             else:
                 raise UpstreamError("The upstream's chunked body is malformed")
         return b"".join(out)
+
+
+def retry_after(text: str) -> float | None:
+    """The seconds that a refusal asks for, a day at most; None if it does not say, or gives a date."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return min(max(0.0, seconds), DAY) if math.isfinite(seconds) else None
 
 
 def _readable(connection: socket.socket) -> bool:

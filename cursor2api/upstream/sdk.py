@@ -17,7 +17,7 @@ from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
 from ..prompt import Plan
 from .bridge import Bridge, Bridges
 from .cleaner import Cleaner
-from .http import TICK, Limits, Response
+from .http import TICK, Limits, Response, retry_after
 
 log = logging.getLogger("cursor2api")
 
@@ -301,8 +301,7 @@ def failure(error: dict, own: bool = False) -> ApiError:
     code = next((name for detail in details if (name := detail.get("sdkErrorCode"))), "")
     waits = next((str(wait) for detail in details if (wait := detail.get("retryAfter"))), "")
     code = str(code or error.get("code")).removeprefix("SDK_ERROR_CODE_").lower()
-    seconds = re.fullmatch(r"(\d+(?:\.\d+)?)s", waits)
-    return _error(code, str(error.get("message") or ""), own, float(seconds[1]) if seconds else None)
+    return _error(code, str(error.get("message") or ""), own, retry_after(waits.removesuffix("s")))
 
 
 def _failed(status: str, said: str, own: bool) -> ApiError:

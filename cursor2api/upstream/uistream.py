@@ -13,7 +13,7 @@ from .. import sse
 from ..errors import UpstreamCut, UpstreamError, UpstreamTimeout
 from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
 from ..prompt import Plan
-from .http import Http, Limits
+from .http import Http, Limits, retry_after
 
 FINISHES = {"length": "length", "content-filter": "content_filter"}
 
@@ -154,10 +154,9 @@ def _message(role: str, plan: Plan) -> dict:
 def _refusal(response) -> UpstreamError:
     status, said = response.status_code, response.text[:500]
     if status == 429:
-        seconds = response.headers.get("retry-after", "")
         return UpstreamError(f"The upstream's limit is reached: {said}", status=429, type="requests",
                              code="rate_limit_exceeded",
-                             retry_after=int(seconds) if seconds.isdigit() else 20)
+                             retry_after=retry_after(response.headers.get("retry-after", "")) or 20)
     if status in (401, 403):
         return UpstreamError(f"The upstream refused the gateway's own credentials ({status}): {said}",
                              code="upstream_key_refused")
