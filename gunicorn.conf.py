@@ -1,6 +1,9 @@
 """gunicorn's settings; each can be replaced on its command line."""
 
+import atexit
 import os
+import re
+import secrets
 import shutil
 import signal
 import socket
@@ -8,8 +11,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-# Where the workers share their counts; it must be known before prometheus_client is imported.
-directory = os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="cursor2api-"))
+# Where the workers share their counts; it must be known before prometheus_client is imported. One of ours
+# bears its master's id: after SIGHUP it serves on, after USR2 the new master does not rely on it.
+directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
+ours = not directory or bool(re.search(r"/cursor2api-\d+-[0-9a-f]{16}$", directory))
+if ours and f"/cursor2api-{os.getpid()}-" not in directory:
+    directory = f"{tempfile.gettempdir()}/cursor2api-{os.getpid()}-{secrets.token_hex(8)}"
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from gunicorn.glogging import Logger  # noqa: E402
@@ -19,6 +27,10 @@ from cursor2api.logs import settings  # noqa: E402
 from cursor2api.service import STOP_S  # noqa: E402
 
 options = read_config()
+if ours:
+    os.makedirs(directory, 0o700, exist_ok=True)
+    # A start that fails at its port calls no hook; a worker, which this is inherited by, removes nothing.
+    atexit.register(lambda master: os.getpid() == master and on_exit(None), os.getpid())
 # Figures are of bench/run.py on two cores; `--set` repeats them.
 worker_class = "cursor2api.worker.Worker"  # a stream holds a thread for its life
 # One keeps all agents and counts together. A delta costs the same with two, and a third more with four.
@@ -72,4 +84,5 @@ def child_exit(server, worker):
 
 
 def on_exit(server):
-    shutil.rmtree(directory, ignore_errors=True)
+    if ours:
+        shutil.rmtree(directory, ignore_errors=True)
