@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from .recorder import Recorder
 PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
 CHATS = 4
 SLOW_S = 30
-FORMS = {"uistream": "ui"}  # beginnings of the names of reply files; else cloud
+FORMS = {"cloud": "cloud", "simulator": "cloud", "uistream": "ui"}  # what is recorded: how its files' names begin
 KEYS = "https://cursor.com/dashboard, Integrations"
 WEATHER = {"type": "function", "function": {
     "name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}},
@@ -104,6 +104,8 @@ def examine(agreed: bool | Callable[[str], bool], wait: float, record: Path | No
     try:
         config = Config.read(app.environment())
         app.create_app(config)
+        for name in config.upstreams:
+            app.make_upstream(replace(config, upstream=name))
     except ConfigError as error:
         yield Finding(FAIL, "", "settings", str(error), "correct it in the environment or .env")
         return
@@ -127,48 +129,54 @@ def _upstream(config: Config, name: str, agreed, wait: float, record: Path | Non
                      kilo_tool_strict=False, heartbeat_s=2.0, sweep_s=0.0, keep_agents=0, warm_agents=0)
     recorder = Recorder(app.make_upstream(config), config.cursor_api_key)
     application = app.create_app(config, recorder)
-    service = application.service
-    with _served(application) as port:
-        def check(title: str, work: Callable[[], Finding | str], advice: str = "") -> Finding:
-            """What `work` finds: a text is what was right, a Finding takes its place from here."""
-            try:
-                found = work()
-                return replace(found, upstream=name, check=title) if isinstance(found, Finding) else Finding(
-                    PASS, name, title, found)
-            except Failed as failed:
-                return Finding(FAIL, name, title, failed.detail, failed.advice or advice)
-            except (ApiError, OSError, http.client.HTTPException) as error:
-                code = getattr(error, "code", None)
-                return Finding(FAIL, name, title, str(error), ADVICE.get(code, advice))
+    before: set[str] = set()
 
-        listed = check("key and models", lambda: _models(service), f"check CURSOR_API_KEY: {KEYS}")
-        yield listed
-        if listed.status == FAIL:
-            return
-        cost = f"{CHATS} small chats through {name} follow. {COSTS[name]}"
-        if agreed is not True and not agreed(cost):
-            yield Finding(WARN, name, "chats", f"not made: {cost}", "run again with --yes")
-            return
-        yield Finding(PASS, name, "chats", cost)
-        before = recorder.left()
-        ask = Caller(port, key, service.models.all()[0].id)
-        chat = check("a chat" if name == "uistream" else "a chat, by an agent without a repository",
-                     lambda: _chat(ask))
-        yield chat
-        form = FORMS.get(name, "cloud")
-        _save(recorder, record, f"{form}_chat", content)
-        if chat.status == FAIL:
-            return
-        for title, work, file in (("a streamed chat", _stream, "stream"), ("a tool call", _tool, "tool"),
-                                  ("a cancel", partial(_cancel, wait=wait), None)):
-            yield check(title, lambda: work(ask))
-            if file:
-                _save(recorder, record, f"{form}_{file}", content)
-    yield check("nothing is left behind", lambda: _left(recorder, before, wait))
-    service.close()
+    def check(title: str, work: Callable[[], Finding | str], advice: str = "") -> Finding:
+        """What `work` finds: a text is what was right, a Finding takes its place from here."""
+        try:
+            found = work()
+            return replace(found, upstream=name, check=title) if isinstance(found, Finding) else Finding(
+                PASS, name, title, found)
+        except Failed as failed:
+            return Finding(FAIL, name, title, failed.detail, failed.advice or advice)
+        except (ApiError, OSError, http.client.HTTPException) as error:
+            code = getattr(error, "code", None)
+            return Finding(FAIL, name, title, str(error), ADVICE.get(code, advice))
+
+    with closing(application.service) as service:
+        with _served(application) as port:
+            listed = check("key and models", lambda: _models(service, before), f"check CURSOR_API_KEY: {KEYS}")
+            yield listed
+            if listed.status == FAIL:
+                return
+            cost = f"{CHATS} small chats through {name} follow. {COSTS[name]}"
+            if agreed is not True and not agreed(cost):
+                yield Finding(WARN, name, "chats", f"not made: {cost}", "run again with --yes")
+                return
+            yield Finding(PASS, name, "chats", cost)
+            if record and name not in FORMS:
+                yield Finding(WARN, name, "recording", "what it says is not recorded",
+                              "record what another upstream says")
+            ask = Caller(port, key, service.models.all()[0].id)
+            form = FORMS.get(name)
+            chat = check("a chat, by an agent without a repository" if form == "cloud" else "a chat",
+                         lambda: _chat(ask))
+            yield chat
+            _save(recorder, record, f"{form}_chat", content)
+            if chat.status == FAIL:
+                return
+            for title, work, file in (("a streamed chat", _stream, "stream"), ("a tool call", _tool, "tool"),
+                                      ("a cancel", partial(_cancel, wait=wait), None)):
+                yield check(title, lambda: work(ask))
+                if file:
+                    _save(recorder, record, f"{form}_{file}", content)
+        yield check("nothing is left behind", lambda: _left(recorder, before, wait))
 
 
-def _models(service) -> str:
+def _models(service, before: set[str]) -> str:
+    """Asks with the key, even if MODELS fixes the list; `before` is to be told what is upstream now."""
+    service.upstream.models()
+    before |= service.upstream.left()
     models = service.models.all()
     if not models:
         raise Failed("the upstream lists no model", "set MODELS")

@@ -6,12 +6,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
-from conftest import ROOT
+from conftest import MODEL, ROOT, settings_of
 from test_replies import check_cloud, check_ui
 
+from cursor2api import doctor as the_doctor
 from cursor2api.simulator import serve
 
 KEY = "key-of-the-gateway"
@@ -54,6 +56,22 @@ def test_a_ui_message_stream_is_examined_too():
     assert {finding["status"] for finding in findings.values()} == {"PASS"} and "secret" not in printed
 
 
+def test_the_sdk_is_examined_and_then_the_api_that_its_key_is_good_for(tmp_path):
+    with serve() as simulator:
+        status, _, printed = doctor("--yes", "--record", str(tmp_path), API_KEY="mine",
+                                    **settings_of("sdk", simulator.url))
+        assert len(simulator.state["agents"]) == 8 and all(agent["deleted"] for agent in simulator.state["agents"])
+    found = {"sdk": {}, "cloud": {}, "": {}}
+    for finding in map(json.loads, printed.splitlines()):
+        found[finding["upstream"]][finding["check"]] = finding["status"]
+    assert status == 0 and list(found["sdk"].items()) == [
+        ("key and models", "PASS"), ("chats", "PASS"), ("recording", "WARN"), ("a chat", "PASS"),
+        ("a streamed chat", "PASS"), ("a tool call", "PASS"), ("a cancel", "PASS"),
+        ("nothing is left behind", "PASS")]
+    assert set(found["cloud"].values()) == {"PASS"} and "recording" not in found["cloud"]
+    assert {path.name.partition("_")[0] for path in tmp_path.iterdir()} == {"cloud"}
+
+
 def refused(operation, **refusal):
     return {"refuse": {operation: {"times": 0, **refusal}}}
 
@@ -65,9 +83,15 @@ def said(when, **reply):
 FAILS = [
     ("a setting", None, {"PORT": "x"}, "settings", "PORT: expected", "correct it"),
     ("a key file", None, {"API_KEY_FILE": "/nothing"}, "settings", "API_KEY_FILE: expected", "correct it"),
+    ("a user", None, {"UPSTREAM": "cloud", "SDK_BRIDGE": "/bin/true", "SDK_USER": "no-such-user"}, "settings",
+     "SDK_USER: expected", "correct it"),
     ("no upstream", None, {"UPSTREAM": "auto", "CURSOR_API_KEY": ""}, "upstream", "none is", "CURSOR_API_KEY"),
     ("a wrong key", None, {"CURSOR_API_KEY": "bad-key"}, "key and models", "refused the gateway's own key",
      "check CURSOR_API_KEY"),
+    ("a wrong key, though the models are set", None, {"CURSOR_API_KEY": "bad-key", "MODELS": MODEL},
+     "key and models", "refused the gateway's own key", "check CURSOR_API_KEY"),
+    ("a key that may list no agents", refused("list_agents", status=403), {}, "key and models",
+     "refused the gateway's own key", "check CURSOR_API_KEY"),
     ("nobody there", None, {"CURSOR_BASE_URL": "http://127.0.0.1:9"}, "key and models", "could not be reached",
      "check the network"),
     ("no models", refused("models", status=500), {}, "key and models", "Cursor failed (500)", "CURSOR_API_KEY"),
@@ -91,11 +115,46 @@ FAILS = [
 
 @pytest.mark.parametrize("name, script, environ, check, detail, advice", FAILS, ids=[row[0] for row in FAILS])
 def test_a_failure_is_found_and_what_to_do_is_said(name, script, environ, check, detail, advice):
-    status, findings, printed = examine(script, "--wait", "3", **environ)
+    wait = "3" if check == "nothing is left behind" else "60"
+    status, findings, printed = examine(script, "--wait", wait, **environ)
     assert status == 1
     assert [finding["check"] for finding in findings.values() if finding["status"] == "FAIL"] == [check]
     assert detail in findings[check]["detail"] and advice in findings[check]["advice"]
     assert KEY not in printed and "Traceback" not in printed
+
+
+class Answers:
+    """In place of the doctor's own client: what a service says that does not keep to its word."""
+
+    def __init__(self, content=None, chunks=(), open=0):
+        self.content, self.chunks, self.open, self.seconds = content, chunks, open, 1.0
+
+    def __call__(self, body):
+        return {"choices": [{"message": {"content": self.content}}]}
+
+    def stream(self, body):
+        for content, finish in self.chunks:
+            yield {"choices": [{"delta": {"content": content}, "finish_reason": finish}]}
+
+    def open_streams(self):
+        return self.open
+
+
+BROKEN = [
+    ("no model is listed", lambda: the_doctor._models(SimpleNamespace(
+        upstream=SimpleNamespace(models=list, left=set), models=SimpleNamespace(all=list)), set())),
+    ("the reply has no text", lambda: the_doctor._chat(Answers())),
+    ("the stream has no text", lambda: the_doctor._stream(Answers(chunks=[("", "stop")]))),
+    ("the stream has no finish", lambda: the_doctor._stream(Answers(chunks=[("one", None)]))),
+    ("the stream ended before it was left", lambda: the_doctor._cancel(Answers(), wait=0)),
+    ("the reply went on after it was left", lambda: the_doctor._cancel(
+        Answers(chunks=[("one", None)], open=1), wait=0))]
+
+
+@pytest.mark.parametrize("work", [row[1] for row in BROKEN], ids=[row[0] for row in BROKEN])
+def test_a_service_that_does_not_keep_to_its_word_is_a_failure(work):
+    with pytest.raises(the_doctor.Failed):
+        work()
 
 
 WARNS = [
