@@ -35,7 +35,7 @@ lint: .venv/test
 	@$(BIN)/flake8 .
 
 .venv/run: requirements.txt constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -r requirements.txt
 	@touch $@
 
@@ -48,7 +48,7 @@ lint: .venv/test
 	@touch $@
 
 .venv-sdk/done: requirements.txt requirements-test.txt requirements-sdk.txt requirements-sdk-test.txt constraints.txt
-	@test -x .venv-sdk/bin/python || $(PYTHON) -m venv .venv-sdk
+	@test -x .venv-sdk/bin/pip || $(PYTHON) -m venv .venv-sdk
 	@.venv-sdk/bin/pip install -q --disable-pip-version-check -c constraints.txt -r requirements-sdk-test.txt
 	@touch $@
 
