@@ -3,6 +3,7 @@
     python bench/run.py [--rounds 3] [--only W2,W4] [--set THREADS=64 --set "GUNICORN_CMD_ARGS=--backlog 64"]
 
 A run of all workloads in at least three rounds is written to results.md, unless the gateway is set otherwise.
+The status is 1, and nothing is written, when a stream failed in a workload that has no figure for it.
 """
 
 import argparse
@@ -312,6 +313,7 @@ FIGURES = [
     *((f"W5 {kind} {size}", "CPU per delta, us", cpu(1e6), {})
       for kind in ("plain", "stop", "tools") for size in ("256 KB", "1 MB")),
 ]
+COUNTED = {load for load, figure, _, _ in FIGURES if figure == "lost or refused"}
 # Of one figure of the gateway to another: what it is called, which, to which, and the goal.
 TIME, CPU = "time to first content, p50, ms", "CPU per request, ms"
 PROPORTIONS = [
@@ -365,6 +367,17 @@ def tables(values: dict) -> str:
     return "\n".join(lines)
 
 
+def shares(harness: dict) -> str:
+    """`harness`: what wire.c took itself, through what the server took, of the rounds, by load and server."""
+    servers = ("gateway", "uistream", "naive", "nginx")
+    lines = [f"| harness to server, CPU | {' | '.join(servers)} |", "|---|---|---|---|---|"]
+    for load in dict.fromkeys(load for load, _ in harness):
+        medians = (f"{statistics.median(harness[load, server]):.2f}" if (load, server) in harness else ""
+                   for server in servers)
+        lines.append(f"| {load} | {' | '.join(medians)} |")
+    return "\n".join(lines)
+
+
 def machine() -> str:
     cpus = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
     memory = int(re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())[1])
@@ -378,7 +391,8 @@ def machine() -> str:
 def bench(rounds: int, only: str) -> None:
     loads = [load for load in LOADS if not only or load.name.split()[0] in only.split(",")]
     values = defaultdict(list)
-    harness = defaultdict(float)
+    harness = defaultdict(list)
+    failed = []
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         folder = Path(folder)
@@ -390,6 +404,8 @@ def bench(rounds: int, only: str) -> None:
         for round in range(rounds):
             for load in loads:
                 direct = measure(wire, here, load, direct=True) if load.direct else None
+                if direct and direct["failed"]:
+                    failed.append(f"direct, {load.name}: {direct['failed']} {direct['reason']}")
                 turn = [name for name in names if name == "gateway" or name in load.anchors
                         and not (load.once and round)]
                 for name in turn[round % len(turn):] + turn[:round % len(turn)]:
@@ -400,21 +416,24 @@ def bench(rounds: int, only: str) -> None:
                         result = measure(wire, standing[name], load)
                     print(f"{round + 1} {load.name:14} {name:8} {result['wall'] / 1e6:6.1f} s  CPU "
                           f"{result['cpu']:6.2f} s  failed {result['failed']} {result['reason'][:60]}", flush=True)
-                    harness[load.name, name] += result["harness"] / result["cpu"] if result["cpu"] else 0
+                    if result["failed"] and load.name not in COUNTED:
+                        failed.append(f"{name}, {load.name}: {result['failed']} {result['reason']}")
+                    harness[load.name, name].append(result["harness"] / (result["cpu"] or 1 / TICKS))
                     for of, figure, read, _ in FIGURES:
                         if of == load.name:
                             values[of, figure, name].append(read(load, result, direct))
     table = tables(values)
-    worst = max((share, *which) for which, share in harness.items())
     text = f"""# Results
 
 {machine()}. {rounds} rounds, {(time.monotonic() - begun) / 60:.0f} minutes. README.md says how to read them.
 
 {table}
 
-CPU of the harness: at most {worst[0] / rounds:.2f} of what it measured ({worst[2]}, {worst[1]}).
+{shares(harness)}
 """
     print("\n" + text)
+    if failed:
+        sys.exit("bench: streams failed where none may\n" + "\n".join(failed))
     if rounds >= 3 and not only and not SET:
         results = HERE / "results.md"
         _, heading, others = (results.read_text() if results.exists() else "").partition("# The SDK's bridge")
