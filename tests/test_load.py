@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from urllib.parse import urlsplit
 
 import pytest
@@ -63,7 +64,7 @@ def test_with_every_slot_taken_and_requests_waiting_health_ready_and_models_answ
         for path in ("/health", "/ready", "/v1/models", "/v1/models/" + MODEL):
             answers = [full.get(path) for _ in range(9)]
             assert {answer.status_code for answer in answers} == {200}
-            assert min(answer.elapsed.total_seconds() for answer in answers) < 0.1
+            assert median(answer.elapsed.total_seconds() for answer in answers) < 0.1
         assert sum(each.done() for each in waiting) == 17, "they still wait"
         refused = [each.result() for each in waiting if each.done()]
         assert {(each.status_code, each.json()["error"]["code"], each.headers["Retry-After"])
