@@ -15,6 +15,9 @@ import pytest
 from conftest import ROOT, STAND_IN, command, descendants, free_port, gateway, until
 from test_service import body, events, fold, settled
 
+from cursor2api.errors import UpstreamError
+from cursor2api.upstream.bridge import LONGEST_PAUSE_S, Bridges
+
 IS_ROOT = os.geteuid() == 0
 
 
@@ -126,6 +129,36 @@ def test_a_bridge_that_does_not_start_is_tried_again_only_after_a_pause(tmp_path
         assert int(responses[-1].headers["Retry-After"]) > 1
         assert starts.read_text() == 2 * "x\n"
         assert "ended with status 3: no such luck" in gate.log()
+
+
+def test_the_pauses_before_a_start_double_up_to_the_longest():
+    now, starts = 0.0, []
+
+    def start(ended):
+        starts.append(now)
+        raise UpstreamError("no such luck")
+
+    bridges = Bridges(start, idle=0, pause=1, clock=lambda: now)
+
+    def refused():
+        """The seconds that a refusal names; None if a start was tried."""
+        with pytest.raises(UpstreamError) as refusal:
+            list(bridges.lease())
+        bridges.release()
+        return refusal.value.retry_after
+
+    assert [refused(), refused()] == [None, None]  # the first is made good at once
+    pauses = []
+    for _ in range(7):
+        pauses.append(refused())
+        now += pauses[-1] - 0.1
+        assert refused() is not None
+        now += 0.2
+        assert refused() is None
+    assert pauses == pytest.approx([1, 2, 4, 8, 16, LONGEST_PAUSE_S, LONGEST_PAUSE_S]) and len(starts) == 9
+    bridges.went_well()
+    now += LONGEST_PAUSE_S
+    assert [refused(), refused()] == [None, None]
 
 
 def test_a_bridge_that_is_never_ready_is_given_up():

@@ -108,9 +108,10 @@ class Bridge:
 class Bridges:
     """One bridge at a time, for all threads of a process; none before the first lease."""
 
-    def __init__(self, start: Callable[[Callable[[Bridge], None]], Bridge], idle: float, pause: float):
+    def __init__(self, start: Callable[[Callable[[Bridge], None]], Bridge], idle: float, pause: float,
+                 clock: Callable[[], float] = time.monotonic):
         """`start(ended)` makes a bridge; `idle` and `pause` are SDK_IDLE_S and RETRY_S."""
-        self._start, self._idle, self._pause = start, idle, pause
+        self._start, self._idle, self._pause, self._clock = start, idle, pause, clock
         self._lock = threading.Lock()
         self._current: Future | None = None
         self._leases = 0
@@ -155,7 +156,7 @@ class Bridges:
         future = self._current
         if future and not (future.done() and (future.exception() or future.result().gone.is_set())):
             return future
-        left = self._not_before - time.monotonic()
+        left = self._not_before - self._clock()
         if left > 0 or self._closed:
             future = Future()
             future.set_exception(UpstreamError(
@@ -185,7 +186,7 @@ class Bridges:
         with self._lock:
             self._failures += 1
             if self._failures > 1:  # the first is made good at once
-                self._not_before = time.monotonic() + min(
+                self._not_before = self._clock() + min(
                     LONGEST_PAUSE_S, self._pause * 2 ** (self._failures - 2))
 
     def _retire(self) -> None:
