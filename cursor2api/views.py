@@ -321,7 +321,8 @@ def _body(request: Call) -> bytes:
     except Exception as error:  # of the server, which has its own for each fault of the framing
         raise BadRequest(f"The body is not good HTTP/1.1: {error}") from None
     if len(data) < (request.content_length or 0):
-        raise BadRequest(f"The body was cut: expected {request.content_length} bytes, got {len(data)}")
+        raise ApiError(f"The body was cut: expected {request.content_length} bytes, got {len(data)}", status=408,
+                       type="invalid_request_error", code="request_timeout")
     return data
 
 

@@ -23,6 +23,7 @@ from gunicorn.http import errors
 from gunicorn.workers.gthread import ThreadWorker
 
 from .errors import BadRequest
+from .wsgi import new_id
 
 log = logging.getLogger("cursor2api")
 
@@ -119,9 +120,10 @@ class Worker(ThreadWorker):
     def handle_error(self, req, client, addr, exc):
         if not isinstance(exc, errors.ParseException):
             return super().handle_error(req, client, addr, exc)
-        status = HTTPStatus(STATUS.get(type(exc), 400))
-        log.info("no request", extra={"facts": {"status": status.value, "why": type(exc).__name__}})
+        id, status = new_id(), HTTPStatus(STATUS.get(type(exc), 400))
+        log.info("no request", extra={"facts": {"id": id, "status": status.value, "why": type(exc).__name__}})
         body = json.dumps(BadRequest(f"The request is not good HTTP/1.1: {exc}", status=status.value).body())
         with suppress(OSError):
             client.sendall(f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: application/json\r\n"
-                           f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+                           f"x-request-id: {id}\r\nConnection: close\r\n"
+                           f"Content-Length: {len(body)}\r\n\r\n{body}".encode())

@@ -25,6 +25,11 @@ HEADER_NAMES = re.compile(r"[\w ,-]{1,1000}", re.ASCII)
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 
 
+def new_id() -> str:
+    """Of a request that brings none of its own."""
+    return f"req_{secrets.token_hex(12)}"
+
+
 class App:
     """The WSGI callable; `service` is open for whoever starts and stops the process."""
 
@@ -37,7 +42,7 @@ class App:
         given = request.headers.get("x-request-id", "")
         tally = request.tally = Tally(
             time.monotonic, started=time.monotonic(),
-            id=given if REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}")
+            id=given if REQUEST_ID.fullmatch(given) else new_id())
         response = self._dispatch(request)
         _finish(request, response, self.service)
         response.call_on_close(lambda: _note(tally, response.status_code, self.service))
