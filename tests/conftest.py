@@ -161,3 +161,10 @@ def gate(shared):
     shared.simulator.forget()
     yield shared
     shared.simulator.forget()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from browser import chromium  # here, as most tests need no Playwright
+    with chromium() as one:
+        yield one

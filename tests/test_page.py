@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from browser import browser, visit  # noqa: F401 (a fixture)
+from browser import visit
 from conftest import ROOT, gateway, until
 from playwright.sync_api import expect
 
@@ -21,7 +21,7 @@ HTML = '<img src=x onerror="violations.push(1)"><script>violations.push(2)</scri
 
 
 @pytest.fixture
-def page(browser, gate):  # noqa: F811
+def page(browser, gate):
     with visit(browser, gate.url) as one:
         yield one
 
@@ -65,7 +65,7 @@ def test_it_says_what_runs_and_how_to_reach_it(page, gate):
     assert colours == {"rgb(255, 179, 26)"}
 
 
-def test_what_is_copied_is_what_is_shown(browser, gate):  # noqa: F811
+def test_what_is_copied_is_what_is_shown(browser, gate):
     with visit(browser, gate.url, permissions=["clipboard-read", "clipboard-write"]) as page:
         for button, expected in [("[data-copy=base]", gate.url + "/v1"), ("[data-copy=key]", "0000"),
                                  ("#start-examples .block button", page.inner_text("#start-examples pre"))]:
@@ -82,7 +82,7 @@ def test_an_example_is_shown_with_the_address_of_the_page(page, gate, example):
         "http://127.0.0.1:8002", gate.url)
 
 
-def test_behind_a_router_the_address_is_the_routers_and_no_key_is_shown(browser, gate):  # noqa: F811
+def test_behind_a_router_the_address_is_the_routers_and_no_key_is_shown(browser, gate):
     outside = "https://gateway.example"
     with visit(browser, outside, served_by=gate.url, ready=".empty") as page:
         expect(page.locator("#base")).to_have_text(outside + "/v1")
@@ -92,7 +92,7 @@ def test_behind_a_router_the_address_is_the_routers_and_no_key_is_shown(browser,
         assert outside + "/v1/chat/completions" in example and "YOUR_KEY" in example and "0000" not in example
 
 
-def test_a_key_opens_the_models_and_stays_in_its_tab(browser):  # noqa: F811
+def test_a_key_opens_the_models_and_stays_in_its_tab(browser):
     with gateway(environ={"API_KEY": "a-long-secret-key"}) as gate:
         with visit(browser, gate.url, ready=".empty") as page:
             expect(page.locator("#key")).to_have_attribute("placeholder", "your key")
@@ -112,7 +112,7 @@ def test_a_key_opens_the_models_and_stays_in_its_tab(browser):  # noqa: F811
             pass  # another tab does not know it
 
 
-def test_a_wrong_key_is_told_and_can_be_mended(browser, gate):  # noqa: F811
+def test_a_wrong_key_is_told_and_can_be_mended(browser, gate):
     with visit(browser, gate.url, failing=["401"]) as page:
         page.fill("#try-key", "wrong")
         page.press("#try-key", "Enter")
@@ -202,7 +202,7 @@ def test_a_tool_call_shows_as_a_call(page, stream):
     assert facts(page, "#measures")["Finish reason"] == "tool_calls"
 
 
-def test_thinking_shows_apart_from_the_answer(browser):  # noqa: F811
+def test_thinking_shows_apart_from_the_answer(browser):
     with gateway({"replies": [{"thinking": "hm", "text": "yes"}]}, {"EXPOSE_THINKING": "true"}) as gate:
         with visit(browser, gate.url) as page:
             send(page)
@@ -238,7 +238,7 @@ def test_the_request_as_curl_does_the_same(page, gate):
     assert text in prompt and "Answer in `one` word" in prompt and "get_weather" in prompt
 
 
-def test_a_service_that_goes_away_and_comes_back_is_told_from_one_that_runs(browser):  # noqa: F811
+def test_a_service_that_goes_away_and_comes_back_is_told_from_one_that_runs(browser):
     with gateway() as gate, visit(browser, gate.url, failing=["ERR_CONNECTION", "ERR_EMPTY"]) as page:
         page.route("**/v1/chat/completions", lambda route: route.abort("connectionrefused"))
         page.route("**/health", lambda route: route.abort("connectionrefused"))
@@ -249,7 +249,7 @@ def test_a_service_that_goes_away_and_comes_back_is_told_from_one_that_runs(brow
         expect(page.locator("h1")).to_have_text("Cursor2API is running")
 
 
-def test_a_service_that_went_away(browser):  # noqa: F811
+def test_a_service_that_went_away(browser):
     with gateway({"replies": [{"text": "word " * 2000, "delay": 0.1}]}, {"GRACE_S": "0"}) as gate:
         context = visit(browser, gate.url, failing=["ERR_", "Failed to load"])
         page = context.__enter__()
@@ -264,7 +264,7 @@ def test_a_service_that_went_away(browser):  # noqa: F811
     context.__exit__(None, None, None)
 
 
-def test_without_an_upstream_it_says_so_and_what_to_do(browser):  # noqa: F811
+def test_without_an_upstream_it_says_so_and_what_to_do(browser):
     with gateway(environ={"UPSTREAM": "auto", "CURSOR_API_KEY": ""}) as gate:
         with visit(browser, gate.url, failing=["503"], ready="#models-body pre") as page:
             expect(page.locator("#banner")).to_contain_text("Set CURSOR_API_KEY and start again")
@@ -272,13 +272,13 @@ def test_without_an_upstream_it_says_so_and_what_to_do(browser):  # noqa: F811
             assert "upstream_not_configured" in page.inner_text("#models-body")
 
 
-def test_why_it_is_not_ready_is_shown(browser):  # noqa: F811
+def test_why_it_is_not_ready_is_shown(browser):
     with gateway(environ={"CURSOR_API_KEY": "bad-key"}) as gate:
         with visit(browser, gate.url, failing=["503", "502"], ready="#models-body pre") as page:
             expect(page.locator("#facts")).to_contain_text("no: Cursor refused the gateway's own key")
 
 
-def test_chinese_is_whole_and_the_choice_is_remembered(browser, gate):  # noqa: F811
+def test_chinese_is_whole_and_the_choice_is_remembered(browser, gate):
     with visit(browser, gate.url, locale="zh-CN") as page:
         expect(page.locator("h1")).to_have_text("Cursor2API 正在运行")
         assert page.get_attribute("html", "lang") == "zh-CN"
@@ -306,7 +306,7 @@ def test_chinese_is_whole_and_the_choice_is_remembered(browser, gate):  # noqa: 
 
 
 @pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
-def test_a_narrow_screen_shows_all_without_scrolling_sideways(browser, gate, locale):  # noqa: F811
+def test_a_narrow_screen_shows_all_without_scrolling_sideways(browser, gate, locale):
     with visit(browser, gate.url, locale=locale, viewport={"width": 390, "height": 844}) as page:
         open_all(page)
         page.check("#tool")
@@ -342,7 +342,7 @@ def test_the_keyboard_reaches_everything(page):
 
 
 @pytest.mark.parametrize("motion, moving", [("no-preference", True), ("reduce", False)])
-def test_nothing_moves_for_who_wants_no_motion(browser, gate, motion, moving):  # noqa: F811
+def test_nothing_moves_for_who_wants_no_motion(browser, gate, motion, moving):
     with visit(browser, gate.url, reduced_motion=motion) as page:
         assert bool(page.evaluate("document.getAnimations().length")) == moving
         smooth = page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "smooth"
@@ -366,7 +366,7 @@ def test_the_reference_is_what_the_service_says_of_itself(page, gate):
 
 
 @pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
-def test_it_is_light_and_quick(browser, gate, locale):  # noqa: F811
+def test_it_is_light_and_quick(browser, gate, locale):
     """The quickest of a few loads, in 300 ms of a core: on a busy machine that takes longer."""
     limit, times = 300 * max(1, os.getloadavg()[0] / os.cpu_count()), []
     while len(times) < 10 and min(times, default=limit) >= limit:
@@ -377,7 +377,7 @@ def test_it_is_light_and_quick(browser, gate, locale):  # noqa: F811
     assert min(times) < limit and sum(sizes) < 100_000
 
 
-def test_the_pictures_of_the_readme(browser, gate, tmp_path):  # noqa: F811
+def test_the_pictures_of_the_readme(browser, gate, tmp_path):
     """`make screenshots` puts them into docs/."""
     folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
     for name, options in [("page-light", {}), ("page-dark", {"color_scheme": "dark"}),

@@ -8,7 +8,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from browser import browser, visit  # noqa: E402, F401 (a fixture)
+from browser import visit  # noqa: E402
 from conftest import MODEL, ROOT, gateway  # noqa: E402
 
 EXPECTED = {"models": MODEL, "chat": "Hello", "stream": "Hello", "tool": '{"city":"Paris"}',
@@ -57,7 +57,7 @@ def test_an_example_in_javascript_does_what_it_says(strict, task):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("locale, width", [("en-US", 1280), ("zh-CN", 390)])
 @pytest.mark.parametrize("do", [nothing_done, everything_open, a_model, an_error])
-def test_axe_finds_nothing(browser, strict, do, scheme, locale, width):  # noqa: F811
+def test_axe_finds_nothing(browser, strict, do, scheme, locale, width):
     with visit(browser, strict.url, failing=["401"], color_scheme=scheme, locale=locale,
                viewport={"width": width, "height": 844}, reduced_motion="reduce") as page:
         do(page)
