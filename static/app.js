@@ -1,7 +1,9 @@
 // The page: what it knows of the service, when it asks, and what it then shows anew.
 
+import {ask} from "./ask.js";
 import {showExamples} from "./examples.js";
-import {byId, copies, el, pairs, pre} from "./make.js";
+import {keep, kept} from "./keep.js";
+import {byId, copies, el, failure, pairs} from "./make.js";
 import {showModels} from "./models.js";
 import {showTables} from "./tables.js";
 import {showTry, startTry} from "./try.js";
@@ -12,7 +14,10 @@ const DEFAULT_KEY = "0000";
 const WRITTEN_MODEL = "claude-sonnet-4-5-20250929";
 const onLoopback = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(location.hostname);
 
-const state = {reference: null, running: null, clock: 0, ready: null, key: "", models: [], error: null};
+/** `asked` is the key that the models were last asked for with, `error` what came in their place. */
+const state = {
+  reference: null, running: null, clock: 0, ready: null, key: kept("sessionStorage", "key") ?? "", asked: "",
+  models: [], error: null};
 
 /** What the other parts show of the state. */
 function here() {
@@ -26,48 +31,39 @@ function here() {
 
 const defaultShown = () => onLoopback && Boolean(state.reference?.default_key);
 
-/** {status, body} of a GET; without an answer the status is 0, and what is not JSON is a text. */
-async function ask(path) {
-  const headers = state.key ? {Authorization: `Bearer ${state.key}`} : {};
-  const response = await fetch(path, {cache: "no-cache", headers}).catch(() => null);
-  const text = await response?.text().catch(() => "") ?? "";
-  try {
-    return {status: response?.status ?? 0, body: JSON.parse(text)};
-  } catch {
-    return {status: response?.status ?? 0, body: text};
-  }
-}
+// What changes by itself, or with a restart.
 
-// What changes by itself: whether the service answers, and for how long it has run.
+/** What a reference tells, without what differs from worker to worker. */
+const told = ({started, ...more}) => JSON.stringify(more);
+
+const refused = (error) => [401, 403].includes(error?.status);
 
 async function look() {
-  const before = state.running;
-  const [{status, body}, ready] = await Promise.all([ask("health"), state.key && ask("ready")]);
-  state.running = status === 200;
-  state.ready = ready || null;
-  if (state.running) state.clock = body.timestamp;
-  if (state.running && !before) await learn();
-  showState();
-}
-
-async function learn() {
-  const {status, body} = await ask("reference.json");
-  state.running = status === 200;
-  if (!state.running) return;
-  state.reference = body;
-  if (!state.key && defaultShown()) state.key = DEFAULT_KEY;
-  showAll();
-  await useKey();
+  const {running: ran, reference: known} = state;
+  const [health, about, ready] = await Promise.all([ask("health"), ask("reference.json"), ask("ready"), words]);
+  state.running = health.status === 200;
+  state.ready = ready;
+  if (state.running) state.clock = health.body.timestamp;
+  if (about.status === 200) state.reference = about.body;
+  const changed = told(state.reference ?? {}) !== told(known ?? {});
+  if (changed && !state.key && defaultShown()) state.key = DEFAULT_KEY;
+  if (changed) showAll();
+  else showState();
+  const mended = ready.status === 200 && state.error && !refused(state.error);
+  if (state.running && (ran === false || changed && known || mended || state.key !== state.asked)) await useKey();
 }
 
 async function useKey() {
   const {key} = state;
-  const [models, ready] = await Promise.all([key && ask("v1/models"), key && ask("ready")]);
+  state.asked = key;
+  const models = key ? await ask("v1/models", key) : null;
+  await words;
   if (key !== state.key) return;
   state.models = models?.status === 200 ? models.body.data : [];
-  state.error = models && ![0, 200].includes(models.status) ? models : null;
-  state.ready = ready || null;
+  state.error = models && models.status !== 200 ? models : null;
   showAll();
+  const count = document.querySelectorAll(".cards li").length;
+  byId("spoken").textContent = count ? t("{count} models", {count}) : "";
 }
 
 function uptime() {
@@ -99,7 +95,7 @@ function showState() {
     }[upstream] ?? t("none"))],
     [t("Version"), reference.version],
     [t("Up for"), running ? uptime() : "–"],
-    ...running && ready ? [[t("Ready"), ready.status === 200 ? t("yes")
+    ...running ? [[t("Ready"), ready.status === 200 ? t("yes")
       : el("span", {class: "wrong"}, `${t("no")}: ${ready.body.reason ?? ready.status}`)]] : []]));
 }
 
@@ -119,9 +115,9 @@ function showConnect() {
     : state.reference?.default_key
       ? rich("The default key serves only the machine that runs the service. Set `API_KEY` to a key of your own.")
       : rich("A value of `API_KEY`. It stays in this tab and is sent to this service only."));
-  const refused = [401, 403].includes(state.error?.status);
-  byId("key-wrong").hidden = !refused;
-  byId("key-wrong").textContent = refused ? state.error.body.error?.message ?? state.error.status : "";
+  byId("key-wrong").hidden = !refused(state.error);
+  byId("key-wrong").textContent =
+    refused(state.error) ? state.error.body.error?.message ?? state.error.status : "";
 }
 
 function showModelsOrWhyNot() {
@@ -132,7 +128,7 @@ function showModelsOrWhyNot() {
     byId("try").scrollIntoView();
   });
   else byId("models-body").replaceChildren(state.error
-    ? pre(t("Error"), "error", JSON.stringify(state.error.body, null, 2))
+    ? failure(state.error.body || t("The service did not answer."))
     : el("p", {class: "empty"}, t("Enter a key above to see the models."), " ",
       el("button", {type: "button", class: "quiet", onclick: () => byId("key").focus()}, t("Enter a key"))));
 }
@@ -157,20 +153,23 @@ for (const button of document.querySelectorAll("[data-copy]"))
   copies(button, () => byId(button.dataset.copy).value);
 for (const button of document.querySelectorAll("[data-language]"))
   button.addEventListener("click", () => {
-    localStorage.setItem("language", button.dataset.language);
+    keep("localStorage", "language", button.dataset.language);
     changeLanguage(button.dataset.language);
   });
 for (const input of document.querySelectorAll("[data-key]"))
   input.addEventListener("change", () => {
     state.key = input.value.trim();
-    sessionStorage.setItem("key", state.key);
+    keep("sessionStorage", "key", state.key);
     useKey();
   });
-byId("key-form").addEventListener("submit", (event) => event.preventDefault());
+byId("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  useKey();
+});
 
-state.key = sessionStorage.getItem("key") ?? "";
 startTry(here, (reply) => { if (reply.error && reply.status === null) look(); });
 setInterval(() => { if (!document.hidden) look(); }, LOOK_MS);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
-await changeLanguage(preferred());
+const words = changeLanguage(preferred());  // nothing is shown before its words are there
 look();
+if (state.key) useKey();

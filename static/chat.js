@@ -1,5 +1,6 @@
 // One chat: sends it, and folds what comes back, streamed or not, into one reply.
 
+import {bearer} from "./ask.js";
 import {t} from "./words.js";
 
 /** The data of each server-sent event, wherever the bytes were cut. */
@@ -46,7 +47,7 @@ export async function send(url, key, chat, signal, progress) {
 
   try {
     const response = await fetch(url, {method: "POST", signal, body: JSON.stringify(chat), headers: {
-      "Content-Type": "application/json", ...key ? {Authorization: `Bearer ${key}`} : {}}});
+      "Content-Type": "application/json", ...bearer(key)}});
     reply.status = response.status;
     reply.headers = [...response.headers];
     progress(reply);

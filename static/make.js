@@ -43,6 +43,11 @@ export function pre(label, kind, ...parts) {
   return el("pre", {tabindex: "0", role: "group", "aria-label": label, class: kind}, ...parts);
 }
 
+/** An error as it came: JSON or a text. */
+export function failure(error) {
+  return pre(t("Error"), "error", typeof error === "string" ? error : JSON.stringify(error, null, 2));
+}
+
 /** A block of code with a copy button; parts are texts and elements. */
 export function block(label, ...parts) {
   const code = pre(label, undefined, el("code", {}, ...parts));

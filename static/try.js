@@ -1,7 +1,7 @@
 // The form that sends a chat, and the answer as it arrives.
 
 import {asCurl, send} from "./chat.js";
-import {block, byId, el, pairs, pre} from "./make.js";
+import {block, byId, el, failure, pairs, pre} from "./make.js";
 import {number, t} from "./words.js";
 
 const TOOL = {type: "function", function: {name: "get_weather", description: "The weather of a city", parameters: {
@@ -53,7 +53,7 @@ function show(reply) {
     ...calls.map((call) => el("div", {class: "call"},
       el("p", {}, el("span", {class: "tag"}, t("Tool call")), " ", el("code", {}, call.name)),
       pre(t("Arguments"), undefined, pretty(call.arguments)))),
-    ...error ? [pre(t("Error"), "error", typeof error === "string" ? error : JSON.stringify(error, null, 2))] : []);
+    ...error ? [failure(error)] : []);
   byId("measures").replaceChildren(...pairs([
     status && [t("Status"), status],
     reply.first && [t("First token"), seconds(reply.first)],

@@ -1,5 +1,7 @@
 // The page's words. English stands where it is used; zh.json has the Chinese for each text.
 
+import {ask} from "./ask.js";
+import {kept} from "./keep.js";
 import {el} from "./make.js";
 
 const wordsOf = {en: {}};
@@ -21,13 +23,17 @@ export function number(value, options) {
 
 /** The language that was chosen earlier, else the browser's. */
 export function preferred() {
-  const wanted = localStorage.getItem("language") ?? navigator.language;
+  const wanted = kept("localStorage", "language") ?? navigator.language;
   return wanted.toLowerCase().startsWith("zh") ? "zh" : "en";
 }
 
-/** Puts the markup into a language; throws if its words cannot be fetched. */
+/** Puts the markup into a language; without its words all stays as it was. */
 export async function speak(wanted) {
-  wordsOf[wanted] ??= await (await fetch(`static/${wanted}.json`)).json();
+  if (!wordsOf[wanted]) {
+    const {status, body} = await ask(`static/${wanted}.json`);
+    if (status !== 200) return;
+    wordsOf[wanted] = body;
+  }
   language = wanted;
   document.documentElement.lang = wanted === "zh" ? "zh-CN" : "en";
   for (const one of document.querySelectorAll("[data-t]")) {

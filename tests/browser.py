@@ -22,29 +22,32 @@ def chromium():
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
-        # Chromium's own sandbox does not work for root.
-        one = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] * (os.geteuid() == 0))
+        one = playwright.chromium.launch(executable_path=CHROMIUM, args=[
+            "--host-resolver-rules=MAP *.test 127.0.0.1",
+            *["--no-sandbox"] * (os.geteuid() == 0)])  # Chromium's own does not work for root
         yield one
         one.close()
 
 
 @contextmanager
-def visit(browser, url, *, failing=(), ready=".cards", served_by=None, **options):
+def visit(browser, url, *, failing=(), ready=".cards", served_by=None, before=None, **options):
     """A page that has loaded. `failing` are parts of what the console may say, as "401" for an error.
 
-    With `served_by` the browser sees `url`, and what it asks there is asked of that service: as behind a router.
+    `before` is called with the page before it loads. With `served_by` the browser sees `url`, and what
+    it asks there is asked of that service: as behind a router.
     """
     context = browser.new_context(**{"locale": "en-US", "viewport": {"width": 1280, "height": 900}, **options})
     context.set_default_timeout(TIMEOUT_MS)
     context.add_init_script(WATCH)
     page = context.new_page()
     if served_by:
-        page.route(url + "/**", lambda route: route.fulfill(response=route.fetch(
-            url=route.request.url.replace(url, served_by, 1))))
+        serve(page, url, served_by)
     said, asked = [], []
     page.on("console", lambda message: said.append(message.text) if message.type != "log" else None)
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
+    if before:
+        before(page)
     page.goto(url)
     page.wait_for_selector(ready)
     yield page
@@ -52,3 +55,10 @@ def visit(browser, url, *, failing=(), ready=".cards", served_by=None, **options
     assert not unexpected and not page.evaluate("violations")
     assert asked and all(each.startswith(url + "/") for each in asked)
     context.close()
+
+
+def serve(page, url, service):
+    """From now on what a page asks of `url` is asked of `service`, another one."""
+    page.unroute_all()
+    page.route(url + "/**", lambda route: route.fulfill(response=route.fetch(
+        url=route.request.url.replace(url, service, 1))))

@@ -3,12 +3,13 @@
 import json
 import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 import requests
-from browser import visit
+from browser import serve, visit
 from conftest import ROOT, gateway, until
 from playwright.sync_api import expect
 
@@ -17,6 +18,7 @@ EXAMPLES = sorted((ROOT / "static/examples").iterdir())
 LANGUAGES = {".sh": "curl", ".py": "Python", ".mjs": "JavaScript"}
 TASKS = {"models": "List models", "chat": "Chat", "stream": "Streamed chat", "tool": "Tool call",
          "kilo": "Kilo Code"}
+NO_UPSTREAM = {"UPSTREAM": "auto", "CURSOR_API_KEY": ""}
 HTML = '<img src=x onerror="violations.push(1)"><script>violations.push(2)</script><b>bold</b>'
 
 
@@ -43,6 +45,11 @@ def over(page):
 def facts(page, selector):
     return dict(page.locator(f"{selector} > div").evaluate_all(
         "divs => divs.map(div => [div.children[0].textContent, div.children[1].textContent])"))
+
+
+def look(page):
+    """Has the page ask how the service is, as it does at times by itself."""
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
 def open_all(page):
@@ -126,6 +133,52 @@ def test_a_wrong_key_is_told_and_can_be_mended(browser, gate):
         page.press("#key", "Enter")
         page.wait_for_selector(".cards")
         expect(page.locator("#key-wrong")).to_be_hidden()
+
+
+def test_a_key_that_no_header_can_hold_is_refused_like_any_other(browser, gate):
+    with visit(browser, gate.url, failing=["401"]) as page:
+        page.fill("#key", "密钥")
+        page.press("#key", "Enter")
+        expect(page.locator("#key-wrong")).to_contain_text("Invalid API key")
+        send(page)
+        assert facts(page, "#measures")["Status"] == "401"
+        page.reload()
+        expect(page.locator("#key-wrong")).to_contain_text("Invalid API key")
+        expect(page.locator("h1")).to_have_text("Cursor2API is running")
+
+
+@pytest.mark.parametrize("again", [look, lambda page: page.get_by_role("button", name="Use it here").click()],
+                         ids=["a look", "the button"])
+def test_models_that_could_not_be_listed_are_asked_for_again(browser, gate, again):
+    def refuse(page):
+        page.route("**/v1/models", lambda route: route.fulfill(status=500, json={"error": {}}))
+    with visit(browser, gate.url, before=refuse, failing=["500"], ready="#models-body pre") as page:
+        page.unroute_all()
+        again(page)
+        page.wait_for_selector(".cards")
+
+
+def test_where_nothing_may_be_stored_it_works_all_the_same(browser, gate):
+    def forbid(page):
+        page.add_init_script("""for (const name of ["localStorage", "sessionStorage"])
+            Object.defineProperty(window, name, {get() { throw new DOMException("", "SecurityError"); }});""")
+    with visit(browser, gate.url, before=forbid, failing=["401"]) as page:
+        page.get_by_role("button", name="中文").click()
+        expect(page.locator("h1")).to_have_text("Cursor2API 正在运行")
+        page.fill("#key", "wrong")
+        page.press("#key", "Enter")
+        expect(page.locator("#key-wrong")).to_have_text("Invalid API key")
+
+
+def test_without_the_chinese_words_it_stays_english(browser, gate):
+    def lose(page):
+        page.route("**/zh.json", lambda route: route.fulfill(status=502, body="nothing"))
+    with visit(browser, gate.url, locale="zh-CN", before=lose, failing=["502"]) as page:
+        expect(page.locator("h1")).to_have_text("Cursor2API is running")
+        assert page.get_attribute("html", "lang") == "en"
+        page.unroute_all()
+        page.get_by_role("button", name="中文").click()
+        expect(page.locator("h1")).to_have_text("Cursor2API 正在运行")
 
 
 def test_a_card_opens_the_model_and_its_examples(page, gate):
@@ -245,8 +298,46 @@ def test_a_service_that_goes_away_and_comes_back_is_told_from_one_that_runs(brow
         send(page)
         expect(page.locator("h1")).to_have_text("Cursor2API does not answer")
         page.unroute("**/health")
-        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        look(page)
         expect(page.locator("h1")).to_have_text("Cursor2API is running")
+
+
+def test_a_service_that_hangs_does_not_count_as_running(browser):
+    with gateway() as gate, visit(browser, gate.url, failing=["ERR_"]) as page:
+        page.evaluate("""() => {
+            const limit = AbortSignal.timeout.bind(AbortSignal);
+            AbortSignal.timeout = (ms) => limit(ms / 20);
+        }""")
+        [worker] = gate.workers()
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            look(page)
+            expect(page.locator("h1")).to_have_text("Cursor2API does not answer")
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        look(page)
+        expect(page.locator("h1")).to_have_text("Cursor2API is running")
+
+
+def test_a_restart_with_other_settings_shows_within_a_look(browser):
+    home = "http://127.0.0.1:8002"
+    with gateway(environ=NO_UPSTREAM) as earlier, gateway() as later:
+        with visit(browser, home, served_by=earlier.url, failing=["503"], ready="#models-body pre") as page:
+            assert facts(page, "#facts")["Upstream"] == "none"
+            serve(page, home, later.url)
+            look(page)
+            page.wait_for_selector(".cards")
+            expect(page.locator("#banner")).to_contain_text("Simulator")
+            shown = facts(page, "#facts")
+            assert (shown["Upstream"], shown["Ready"]) == ("Simulator", "yes")
+
+
+def test_what_is_as_it_was_is_not_shown_anew(page):
+    page.locator(".cards button").first.focus()
+    with page.expect_response("**/reference.json"), page.expect_response("**/ready"):
+        look(page)
+    page.evaluate("new Promise(requestAnimationFrame)")
+    expect(page.locator(".cards button").first).to_be_focused()
 
 
 def test_a_service_that_went_away(browser):
@@ -265,7 +356,7 @@ def test_a_service_that_went_away(browser):
 
 
 def test_without_an_upstream_it_says_so_and_what_to_do(browser):
-    with gateway(environ={"UPSTREAM": "auto", "CURSOR_API_KEY": ""}) as gate:
+    with gateway(environ=NO_UPSTREAM) as gate:
         with visit(browser, gate.url, failing=["503"], ready="#models-body pre") as page:
             expect(page.locator("#banner")).to_contain_text("Set CURSOR_API_KEY and start again")
             assert facts(page, "#facts")["Upstream"] == "none"
