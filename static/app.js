@@ -39,8 +39,8 @@ const told = ({started, ...more}) => JSON.stringify(more);
 const refused = (error) => [401, 403].includes(error?.status);
 
 async function look() {
-  const {running: ran, reference: known} = state;
   const [health, about, ready] = await Promise.all([ask("health"), ask("reference.json"), ask("ready"), words]);
+  const {running: ran, reference: known} = state;
   state.running = health.status === 200;
   state.ready = ready;
   if (state.running) state.clock = health.body.timestamp;
@@ -61,9 +61,9 @@ async function useKey() {
   if (key !== state.key) return;
   state.models = models?.status === 200 ? models.body.data : [];
   state.error = models && models.status !== 200 ? models : null;
-  showAll();
+  showKey();
   const count = document.querySelectorAll(".cards li").length;
-  byId("spoken").textContent = count ? t("{count} models", {count}) : "";
+  byId("spoken").textContent = count ? t("Models: {count}", {count}) : "";
 }
 
 function uptime() {
@@ -95,8 +95,8 @@ function showState() {
     }[upstream] ?? t("none"))],
     [t("Version"), reference.version],
     [t("Up for"), running ? uptime() : "–"],
-    ...running ? [[t("Ready"), ready.status === 200 ? t("yes")
-      : el("span", {class: "wrong"}, `${t("no")}: ${ready.body.reason ?? ready.status}`)]] : []]));
+    ...running ? [[t("Ready"), ready.status === 200 ? t("yes") : el("span", {class: "wrong"},
+      t("no"), ": ", ready.body.reason ?? (ready.status || t("The service did not answer.")))]] : []]));
 }
 
 // What changes with the key and the language.
@@ -133,14 +133,18 @@ function showModelsOrWhyNot() {
       el("button", {type: "button", class: "quiet", onclick: () => byId("key").focus()}, t("Enter a key"))));
 }
 
-function showAll() {
-  showState();
+function showKey() {
   showConnect();
   if (!state.reference) return;
   showExamples(byId("start-examples"), here());
   showModelsOrWhyNot();
   showTry(here());
-  showTables(state.reference);
+}
+
+function showAll() {
+  showState();
+  showKey();
+  if (state.reference) showTables(state.reference);
 }
 
 async function changeLanguage(wanted) {

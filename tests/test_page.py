@@ -108,6 +108,7 @@ def test_a_key_opens_the_models_and_stays_in_its_tab(browser):
             page.keyboard.type("a-long-secret-key")
             page.get_by_role("button", name="Use it here").click()
             page.wait_for_selector(".cards")
+            expect(page.locator("#spoken")).to_have_text(f"Models: {page.locator('.cards li').count()}")
             expect(page.locator("#try-key")).to_have_value("a-long-secret-key")
             assert "simulated model" in send(page)
             assert page.evaluate("[sessionStorage.getItem('key'), localStorage.length, document.cookie]") == [
@@ -503,7 +504,7 @@ def test_it_is_light_and_quick(browser, gate, locale):
             times.append(page.evaluate("performance.getEntriesByName('shown')[0].startTime"))
             sizes = page.evaluate("""["navigation", "resource"].flatMap((kind) =>
                 performance.getEntriesByType(kind).map(one => one.transferSize))""")
-            assert facts(page, "#facts")["Ready"if locale == "en-US" else "就绪"]
+            assert facts(page, "#facts")["Ready" if locale == "en-US" else "就绪"]
     assert min(times) < limit and sum(sizes) < 100_000
 
 
