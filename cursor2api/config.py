@@ -174,8 +174,8 @@ class Config:
         "and kept nowhere")
     upstream: str = _option(
         "auto", _one_of("auto", "sdk", "cloud", "uistream", "simulator"),
-        "auto, sdk, cloud, uistream or simulator; auto is, with CURSOR_API_KEY or KEY_PASSTHROUGH, sdk if "
-        "its package is installed and cloud if not, else uistream with UISTREAM_URL")
+        "what answers: auto, sdk, cloud, uistream or simulator; auto is, with CURSOR_API_KEY or "
+        "KEY_PASSTHROUGH, sdk if its package is installed and cloud if not, else uistream with UISTREAM_URL")
     cursor_api_key: str = _option(
         "", _key, "your Cursor API key, for the sdk and cloud upstreams", repr=False)
     cursor_base_url: str = _option(
@@ -205,8 +205,8 @@ class Config:
     strict_params: bool = _option(
         False, _flag, "refuse parameters that have no effect instead of reporting them")
     tool_streaming: str = _option(
-        "pieces", _one_of("pieces", "whole"), "pieces streams a tool call as it is written, whole sends "
-        "each in one delta after its check, and nothing of a call that was cut")
+        "pieces", _one_of("pieces", "whole"), "how a stream has a tool call: in pieces as it is "
+        "written, or whole, in one delta after its check, and nothing of one that was cut")
     max_body_bytes: int = _option(
         20_000_000, _number(int, 1), "largest request body")
     request_timeout: float = _option(
@@ -244,7 +244,7 @@ class Config:
         10.0, _number(float, 0.1, DAY), "a quiet stream sends a heartbeat this often")
     heartbeat: str = _option(
         "chunk", _one_of("chunk", "comment", "off"), "what a heartbeat is: chunk is one with an empty "
-        "delta, comment the line : keep-alive")
+        "delta, comment the line : keep-alive, off none")
     body_heartbeat_s: float = _option(
         20.0, _number(float, 0, DAY), "a reply that is not streamed starts after this, with status 200, "
         "and sends a newline this often until its JSON comes; 0 is off")
@@ -263,7 +263,7 @@ class Config:
     redis_url: str = _option(
         "", _redis_url, "a Redis in which workers and machines keep agents together; without it each "
         "worker keeps its own", repr=False)
-    log_format: str = _option("logfmt", _one_of("logfmt", "json"), "logfmt or json; one line a request")
+    log_format: str = _option("logfmt", _one_of("logfmt", "json"), "one line a request, as logfmt or json")
     debug_content: bool = _option(
         False, _flag, "log prompts and replies in full, with DEBUG or without; for a private machine only")
     debug: bool = _option(False, _flag, "log more: what the upstream is asked and when, never content")

@@ -49,9 +49,11 @@ def test_the_operations_section_has_a_line_for_each_outcome(kind):
                          for code in kind.codes if code is not None)
 
 
-@pytest.mark.parametrize("name", [each["name"] for each in ABOUT["settings"]])
-def test_a_setting_can_be_copied_from_the_example_file(name):
-    assert f"#{name}=" in (ROOT / ".env.example").read_text("utf-8")
+def test_every_setting_can_be_copied_from_the_example_file_with_its_help():
+    _, *blocks = (ROOT / ".env.example").read_text("utf-8").rstrip("\n").split("\n\n")
+    shown = [block.replace("\n# ", " ") for block in blocks]
+    assert shown == [f"# {each['help'][0].upper()}{each['help'][1:]}.\n#{each['name']}={each['default']}"
+                     for each in ABOUT["settings"]]
 
 
 @pytest.mark.parametrize("name, least", [("README.md", 5), ("README.zh-CN.md", 2)])
