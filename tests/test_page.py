@@ -358,11 +358,12 @@ def test_a_restart_with_other_settings_shows_within_a_look(browser):
             assert (shown["Upstream"], shown["Ready"]) == ("Simulator", "yes")
 
 
-def test_what_is_as_it_was_is_not_shown_anew(page):
+def test_a_worker_that_started_at_another_time_shows_nothing_else_anew(page, gate):
+    about = requests.get(gate.url + "/reference.json", timeout=10).json()
+    page.route("**/reference.json", lambda route: route.fulfill(json=about | {"started": about["started"] - 7200}))
     page.locator(".cards button").first.focus()
-    with page.expect_response("**/reference.json"), page.expect_response("**/ready"):
-        look(page)
-    page.evaluate("new Promise(requestAnimationFrame)")
+    look(page)
+    expect(page.locator("#facts")).to_contain_text("2 hours")
     expect(page.locator(".cards button").first).to_be_focused()
 
 
