@@ -136,26 +136,28 @@ def cpu_of(pid: int) -> float:
 def started(name: str, upstream: int, folder: Path):
     """A server in front of the upstream, up and warm."""
     port = free_port()
-    environ = {"PATH": os.environ["PATH"], "NAIVE_UPSTREAM": f"http://127.0.0.1:{upstream}/chat"}
+    at = f"http://127.0.0.1:{upstream}"
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "FLOOR_UPSTREAM": at,
+               "NAIVE_UPSTREAM": at + "/chat"}
     if name == "nginx":
         (folder / "nginx.conf").write_text(
             (HERE / "nginx.conf").read_text().replace("$PORT", str(port)).replace("$UPSTREAM", str(upstream))
             .replace("$WORKERS", str(WORKERS)).replace("$USER", "user root;" if os.getuid() == 0 else ""))
         command = [shutil.which("nginx"), "-p", str(folder), "-c", "nginx.conf", "-e", "stderr"]
-    elif name == "naive":
+    elif name in ("naive", "floor"):
         command = [sys.executable, "-m", "gunicorn", "-k", "gthread", "-w", str(WORKERS), "--threads",
                    str(THREADS), "--worker-connections", str(2 * THREADS), "--keep-alive", "75",
-                   "--no-control-socket", "-b", f"127.0.0.1:{port}", "naive:app"]
+                   "--no-control-socket", "-b", f"127.0.0.1:{port}", f"{name}:app"]
     else:
         command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "app:app"]
         environ |= {"UPSTREAM": "uistream" if name == "uistream" else "cloud", "CURSOR_API_KEY": "bench",
-                    "UISTREAM_URL": f"http://127.0.0.1:{upstream}/chat", "MODELS": "bench",
-                    "CURSOR_BASE_URL": f"http://127.0.0.1:{upstream}", "MAX_INPUT_LENGTH": "0",
+                    "UISTREAM_URL": at + "/chat", "MODELS": "bench",
+                    "CURSOR_BASE_URL": at, "MAX_INPUT_LENGTH": "0",
                     "WEB_CONCURRENCY": str(WORKERS), "THREADS": str(THREADS)} | SET
     with open(folder / f"{name}.log", "wb") as log:
-        # In its own directory naive meets no gunicorn.conf.py.
-        process = subprocess.Popen(command, cwd=HERE if name == "naive" else ROOT, env=environ, stdout=log,
-                                   stderr=log)
+        # In their own directory naive and floor meet no gunicorn.conf.py.
+        process = subprocess.Popen(command, cwd=HERE if name in ("naive", "floor") else ROOT, env=environ,
+                                   stdout=log, stderr=log)
     try:
         for _ in range(200):
             time.sleep(0.05)
@@ -239,13 +241,13 @@ TOOLS = {"tools": [{"type": "function", "function": {"name": "write_file", "para
 STOP = {"stop": ["\n\nUser:", "<end>", "costs 6"]}
 PACED = {"mode": "paced", "deltas": (120, 3, 9), "interval": 0.05, "fresh": True}
 SMALL, LARGE = 105_000, 420_000     # deltas of 1 to 4 characters: 256 KB and 1 MB
-BOTH = ("nginx", "naive", "uistream")
+ALL = ("nginx", "naive", "uistream", "floor")
 LOADS = [
-    Load("W1", times=300, direct=True, anchors=BOTH),
-    Load("W2", 64, 3, "flat", (200, 3, 9), anchors=BOTH),
+    Load("W1", times=300, direct=True, anchors=ALL),
+    Load("W2", 64, 3, "flat", (200, 3, 9), anchors=ALL),
     Load("W2L", 64, 3, "lone", (200, 3, 9)),
     Load("W2B", 64, 3, "burst", (200, 3, 9)),
-    Load("W2R", 64, 20, anchors=BOTH),
+    Load("W2R", 64, 20, anchors=ALL),
     Load("W3 500", 500, ramp=5, once=True, **PACED),
     Load("W3 1000", 1000, ramp=5, once=True, **PACED),
     Load("W3S", 500, **PACED),
@@ -346,11 +348,12 @@ def tables(values: dict) -> str:
              "|---|---|---|---|---|---|---|---|---|"]
     for name, figure, _, goals in FIGURES:
         naive, nginx = values[name, figure, "naive"], values[name, figure, "nginx"]
-        for server in ("gateway", "uistream"):
+        for server in ("gateway", "uistream", "floor"):
             ours = values[name, figure, server]
             if not ours:
                 continue
             shares = {"naive": ratios(ours, naive), "nginx": ratios(ours, nginx), "itself": ours}
+            goals = {} if server == "floor" else goals
             met = all(statistics.median(shares[one]) <= most for one, most in goals.items())
             goal = ", ".join(f"at most {most:g}" + (f" of {one}" if one != "itself" else "")
                              for one, most in goals.items())
@@ -369,8 +372,8 @@ def tables(values: dict) -> str:
 
 def shares(harness: dict) -> str:
     """`harness`: what wire.c took itself, through what the server took, of the rounds, by load and server."""
-    servers = ("gateway", "uistream", "naive", "nginx")
-    lines = [f"| harness to server, CPU | {' | '.join(servers)} |", "|---|---|---|---|---|"]
+    servers = ("gateway", "uistream", "floor", "naive", "nginx")
+    lines = [f"| harness to server, CPU | {' | '.join(servers)} |", "|---" * 6 + "|"]
     for load in dict.fromkeys(load for load, _ in harness):
         medians = (f"{statistics.median(harness[load, server]):.2f}" if (load, server) in harness else ""
                    for server in servers)
@@ -398,7 +401,7 @@ def bench(rounds: int, only: str) -> None:
         folder = Path(folder)
         wire = Wire(folder)
         stack.callback(wire.close)
-        names = ("nginx", "naive", "gateway", "uistream")
+        names = ("nginx", "naive", "gateway", "uistream", "floor")
         standing = {name: stack.enter_context(started(name, wire.port, folder)) for name in names}
         here = Server("direct", wire.port, wire.process)
         for round in range(rounds):

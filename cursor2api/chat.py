@@ -30,6 +30,8 @@ from .parameters import (
 MAX_IMAGES = 5
 MAX_DIGITS = 308  # an integer of so many digits still fits a double
 MAX_DEPTH = 100  # of the trees that a Chat keeps: schemas and arguments
+BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
+DEFAULTS = {parameter.name: parameter.default for parameter in PARAMETERS}
 NO_ARGUMENTS = {"type": "object", "properties": {}}  # what absent parameters mean
 
 
@@ -123,17 +125,14 @@ def parse(data: bytes, *, max_n: int = 4, strict_params: bool = False) -> Chat:
     `strict_params` refuses what would only have been reported in `ignored`.
     """
     body = _load(data)
-    given = {}
-    for parameter in PARAMETERS:
-        value = body.get(parameter.name)
-        if value is not None:
-            value = parameter.check(value, parameter.name)
+    given, ignored = dict(DEFAULTS), ()
+    for name, parameter in BY_NAME.items():
+        if (value := body.get(name)) is not None:
+            value = given[name] = parameter.check(value, name)
+            if parameter.effect == "ignored" and value != parameter.default:
+                ignored += name,
         elif parameter.required:
-            raise missing(parameter.name)
-        given[parameter.name] = parameter.default if value is None else value
-
-    ignored = tuple(parameter.name for parameter in PARAMETERS
-                    if parameter.effect == "ignored" and given[parameter.name] != parameter.default)
+            raise missing(name)
     if strict_params and ignored:
         raise BadRequest(f"{ignored[0]}: has no effect here, leave it out",
                          code="unsupported_parameter", param=ignored[0])

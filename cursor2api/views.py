@@ -160,7 +160,7 @@ URLS = Map([
           ("/models", list_models, "GET"),
           ("/models/<path:model>", get_model, "GET"),
           ("/chat/completions", chat_completions, "POST"))),
-], strict_slashes=False)
+], strict_slashes=False, merge_slashes=False)
 OPEN = {page, page_file, page_data, openapi, health, ready}  # endpoints that need no key
 
 

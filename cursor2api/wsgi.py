@@ -7,6 +7,7 @@ import logging
 import re
 import secrets
 import time
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
@@ -20,8 +21,13 @@ from .views import OPEN, URLS, Call, json_response
 
 log = logging.getLogger("cursor2api")
 
+ROUTES = URLS.bind("")
+SLASHES = re.compile("//+")  # as of a base URL that ends in one
 REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 HEADER_NAMES = re.compile(r"[\w ,-]{1,1000}", re.ASCII)
+CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": (
+    "x-request-id, x-should-retry, retry-after, server-timing, x-cursor2api-upstream, "
+    "x-cursor2api-agent, x-cursor2api-ignored, x-cursor2api-left-out, x-cursor2api-usage")}
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 
 
@@ -49,11 +55,10 @@ class App:
         return response(environ, start_response)
 
     def _dispatch(self, request: Call) -> Response:
-        adapter = URLS.bind_to_environ(request.environ)
         try:
             if request.method == "OPTIONS":
                 return Response(status=204)
-            endpoint, values = adapter.match()
+            endpoint, values = ROUTES.match(SLASHES.sub("/", request.path), request.method)
             request.tally.route = endpoint.__name__
             if endpoint not in OPEN:
                 request.caller = _authorize(request, self.service)
@@ -101,6 +106,7 @@ def _from_here(request: Call) -> bool:
             and not any(name in request.headers for name in FORWARDED))
 
 
+@lru_cache(100)
 def _host(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""
@@ -108,6 +114,7 @@ def _host(url: str) -> str:
         return ""
 
 
+@lru_cache(100)
 def _loopback(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
@@ -124,17 +131,12 @@ def _error(request: Call, error: ApiError) -> Response:
 def _finish(request: Call, response: Response, service: Service) -> None:
     """What every reply carries."""
     headers, tally = response.headers, request.tally
-    headers["x-request-id"] = tally.id
-    headers["x-cursor2api-upstream"] = service.config.upstream_in_use or "none"
     headers.setdefault("Cache-Control", "no-cache")
-    now = tally.clock()
-    headers["Server-Timing"] = ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in (
+    timing = ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in (
         ("queue", tally.queued), ("upstream", tally.opened and tally.opened - tally.started),
-        ("total", now - tally.started)) if seconds is not None)
-    headers["Access-Control-Allow-Origin"] = "*"
-    headers["Access-Control-Expose-Headers"] = (
-        "x-request-id, x-should-retry, retry-after, server-timing, x-cursor2api-upstream, "
-        "x-cursor2api-agent, x-cursor2api-ignored, x-cursor2api-left-out, x-cursor2api-usage")
+        ("total", tally.clock() - tally.started)) if seconds is not None)
+    headers.extend({"x-request-id": tally.id, "x-cursor2api-upstream": service.config.upstream_in_use or "none",
+                    "Server-Timing": timing, **CORS})
     if request.method == "OPTIONS":
         asked = request.headers.get("Access-Control-Request-Headers", "")
         headers["Access-Control-Allow-Methods"] = "GET, HEAD, POST, OPTIONS"

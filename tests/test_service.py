@@ -127,6 +127,11 @@ def test_a_forwarded_caller_is_not_served_with_the_default_key(gate):
     assert response.status_code == 403 and "API_KEY" in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["//v1/models", "/v1//models", "/v1/models//", f"/v1//models/{MODEL}"])
+def test_a_base_url_may_end_in_a_slash(gate, path):
+    assert gate.request("GET", path, allow_redirects=False).status_code == 200
+
+
 @pytest.mark.parametrize("headers, status", [
     ({}, 200), ({"Origin": "http://127.0.0.1:8002"}, 200), ({"Origin": "http://localhost:3000"}, 200),
     ({"Origin": "http://[::1]:3000"}, 200), ({"Host": "localhost"}, 200), ({"Host": "app.localhost:80"}, 200),
