@@ -74,7 +74,6 @@ class Tool:
     name: str
     description: str
     parameters: dict
-    strict: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,6 @@ class Format:
     type: str
     name: str = ""
     schema: dict | None = None
-    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,9 +357,9 @@ def _tools(given: dict) -> tuple[Tool, ...]:
         name = read(function, path, "name", _tool_name)
         if name in found:
             raise unexpected(f"{path}.name", "a name that no other tool has", name)
+        read(function, path, "strict", boolean, False)
         found[name] = Tool(name, read(function, path, "description", _text, ""),
-                           read(function, path, "parameters", _tree, NO_ARGUMENTS),
-                           read(function, path, "strict", boolean, False))
+                           read(function, path, "parameters", _tree, NO_ARGUMENTS))
     return tuple(found.values())
 
 
@@ -396,6 +394,5 @@ def _format(value: dict, path: str) -> Format:
         return Format(kind)
     inner = read(value, path, "json_schema", an_object)
     path = f"{path}.json_schema"
-    return Format(kind, read(inner, path, "name", _format_name),
-                  read(inner, path, "schema", _tree, None),
-                  read(inner, path, "strict", boolean, False))
+    read(inner, path, "strict", boolean, False)
+    return Format(kind, read(inner, path, "name", _format_name), read(inner, path, "schema", _tree, None))

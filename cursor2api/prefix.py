@@ -21,7 +21,7 @@ class Prefix:
 
     def __init__(self, chat: Chat, *terms: object):
         self._functions = chat.functions
-        tools = [[tool.name, tool.description, tool.parameters, tool.strict] for tool in chat.tools]
+        tools = [[tool.name, tool.description, tool.parameters] for tool in chat.tools]
         self._hash = hashlib.sha256(_line([*terms, chat.functions, tools, chat.format.type,
                                            chat.format.name, chat.format.schema]))
         self.known: str | None = None

@@ -78,11 +78,15 @@ def test_what_counts(messages):
     (("bob", "m"), {}), (("ann", "n"), {}), (("ann", "m", "x"), {}), (("an", "nm"), {}),
     (("ann", "m"), {"tools": []}), (("ann", "m"), {"tools": [*TOOLS, {"function": {"name": "g"}}]}),
     (("ann", "m"), {"tools": [{"function": {**TOOLS[0]["function"], "description": "d"}}]}),
-    (("ann", "m"), {"tools": [{"function": {**TOOLS[0]["function"], "strict": True}}]}),
     (("ann", "m"), {"tools": [], "functions": [TOOLS[0]["function"]]}),
     (("ann", "m"), {"response_format": {"type": "json_object"}})], ids=str)
 def test_the_terms_count(terms, options):
     assert prefix([*MESSAGES, NEW], terms, **options).known != KNOWN
+
+
+def test_strict_which_changes_nothing_does_not_count():
+    tools = [{"function": {**TOOLS[0]["function"], "strict": True}}]
+    assert prefix([*MESSAGES, NEW], tools=tools).known == KNOWN
 
 
 @pytest.mark.parametrize("messages", [MESSAGES, MESSAGES[:2], [NEW], [NEW, MESSAGES[4]]], ids=len)
