@@ -5,7 +5,6 @@ it is released. A stream that is cut is taken up where it was; what has been sai
 https://cursor.com/docs/cloud-agent/api/endpoints
 """
 
-import json
 import logging
 import random
 import time
@@ -20,7 +19,7 @@ from ..errors import ApiError, KeyRefused, UpstreamCut, UpstreamError, UpstreamT
 from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
 from ..prompt import Plan
 from .cleaner import Cleaner
-from .http import TICK, Http, Limits, Response, retry_after
+from .http import TICK, Http, Limits, Response, json_object, retry_after
 
 log = logging.getLogger("cursor2api")
 
@@ -30,7 +29,6 @@ ATTEMPTS = 3          # of one request, before a byte has left
 BUSY_ATTEMPTS = 6     # of a follow-up: an agent can be busy for some seconds after its run
 RECONNECTS = 6        # of one run's stream, without anything new
 SHORT_RETRY_AFTER = 5
-DECODER = json.JSONDecoder()  # json.loads looks anew at how to decode each time
 EVENTS = {"assistant": Text, "thinking": Reasoning, "interaction_update": None, "result": None,
           "error": None, "done": None}
 FATAL = {"unauthorized", "forbidden", "not_found"}
@@ -100,7 +98,7 @@ class Cloud:
         response = self.http.call("GET", path, headers=_auth(key), timeout=30)
         if response.status_code != 200:
             raise refusal(response, own=bool(key))
-        return _object(response)
+        return response.object
 
     def dispose(self, stream: "Stream") -> None:
         """Ends what the stream has running at Cursor, off the request's path."""
@@ -236,13 +234,13 @@ class Stream:
             if self._plan.params:
                 body["model"]["params"] = [{"id": id, "value": value} for id, value in self._plan.params]
         response = yield from self._ask("POST", path, json=body, posts=True)
-        run = _object(response).get("run")
+        run = response.object.get("run")
         if not isinstance(run, dict):  # agent_id_conflict, or a cut answer: the POST did reach Cursor
             try:
                 response = yield from self._ask("GET", self.path)
             except UpstreamError as error:
                 raise UpstreamError("Cursor's answer names no run, and it knows of none") from error
-            run = {"id": _object(response).get("latestRunId")}
+            run = {"id": response.object.get("latestRunId")}
         if not isinstance(run.get("id"), str) or run["id"] == self._last_run:
             raise UpstreamError("Cursor's answer names no run")
         self._run_id = run["id"]
@@ -280,7 +278,7 @@ class Stream:
             yield from _sleep(pause)
             if posts and self._last_run:  # an agent would take the same again for a second message
                 response = yield from self._ask("GET", self.path)
-                if _object(response).get("latestRunId") not in (self._last_run, None):
+                if response.object.get("latestRunId") not in (self._last_run, None):
                     return response
 
     def _pause(self, response: Response, error: UpstreamError, attempt: int) -> float | None:
@@ -302,7 +300,7 @@ class Stream:
         try:
             for response in self.creating or ():
                 if response is not None:
-                    run_id = (_object(response).get("run") or {}).get("id")
+                    run_id = (response.object.get("run") or {}).get("id")
                 elif self._cloud.closing:  # no time to wait for its answer, but the agent's id is ours
                     coming = True
                     break
@@ -337,7 +335,7 @@ class Stream:
                 yield from self._read(response)
                 if self._over:
                     return
-            run = _object((yield from self._ask("GET", path)))
+            run = (yield from self._ask("GET", path)).object
             self._answered = True
             yield Waiting()
             if run.get("status") in TERMINAL:
@@ -371,8 +369,8 @@ class Stream:
                         self._first_id = self._first_id or frame.id
                     if frame.event not in EVENTS:
                         continue
-                    if (value := _data(frame)) is None:
-                        return
+                    if (value := json_object(frame.data)) is None:
+                        return  # the stream counts as dropped
                     kind = EVENTS[frame.event]
                     if kind:
                         if frame.id and frame.id == self._last_id[kind]:
@@ -458,8 +456,8 @@ class Stream:
 def refusal(response: Response, own: bool = False) -> ApiError:
     """Cursor's refusal as ours: trouble with the gateway's key is ours to mend (502), its limits are the
     caller's, and so is trouble with a key of the caller's `own`."""
-    error = _object(response).get("error")
-    error = error if isinstance(error, dict) else _object(response)
+    error = response.object.get("error")
+    error = error if isinstance(error, dict) else response.object
     code, said = error.get("code"), _said(error)
     status = response.status_code
     code = code if isinstance(code, str) else None
@@ -506,26 +504,9 @@ def _sleep(seconds: float) -> Iterator[Waiting]:
         yield Waiting()
 
 
-def _object(response: Response) -> dict:
-    try:
-        value = json.loads(response.content)
-    except (ValueError, RecursionError):
-        value = None
-    return value if isinstance(value, dict) else {}
-
-
 def _said(error: dict) -> str:
     message = error.get("message")
     return message[:500] if isinstance(message, str) and message else "no reason given"
-
-
-def _data(frame: sse.Frame) -> dict | None:
-    """An event's data; None if it is not a JSON object, which counts as a dropped stream."""
-    try:
-        value = DECODER.decode(frame.data)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _image(url: str) -> dict:

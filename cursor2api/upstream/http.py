@@ -30,6 +30,7 @@ TICK = 1.0
 READ = 65536
 MAX_HEAD = 65536
 DAY = 86400
+DECODER = jsonlib.JSONDecoder()  # json.loads looks anew at how to decode each time
 SILENT = TimeoutError, BlockingIOError  # what a tick without a byte raises: Python's own, the kernel's
 SIZE = re.compile(rb"\s*([0-9a-fA-F]{1,15})")  # of a chunk, before its extensions
 SAFE = "!#$%&'()*+,/:;=?@[]~"  # in a URL that is written as its owner means it
@@ -266,6 +267,11 @@ class Response:
     def text(self) -> str:
         return self.content.decode("utf-8", "replace")
 
+    @property
+    def object(self) -> dict:
+        """The JSON object that the content is; empty if it is none."""
+        return json_object(self.text) or {}
+
     def read(self) -> bytes | None:
         """The next bytes; b"" at the end, however it came; None after a second without any."""
         while not self.whole:
@@ -341,6 +347,15 @@ class _Chunked:
             else:
                 raise UpstreamError("The upstream's chunked body is malformed")
         return b"".join(out)
+
+
+def json_object(text: str) -> dict | None:
+    """None for what is no JSON object."""
+    try:
+        value = DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def retry_after(text: str) -> float | None:

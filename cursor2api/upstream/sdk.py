@@ -17,7 +17,7 @@ from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
 from ..prompt import Plan
 from .bridge import Bridge, Bridges
 from .cleaner import Cleaner
-from .http import TICK, Limits, Response, retry_after
+from .http import TICK, Limits, Response, json_object, retry_after
 
 log = logging.getLogger("cursor2api")
 
@@ -150,7 +150,7 @@ class Stream:
             "POST", AGENTS + method, timeout=self._sdk.limits.create, late="create_timeout",
             abandoned=self._abandoned, **options)
         if response.status_code != 200:
-            raise failure(_object(response.content) or {}, self._own)
+            raise failure(response.object, self._own)
         return response
 
     def _abandoned(self, asking: Iterator) -> None:
@@ -286,7 +286,7 @@ class Frames:
                 raise UpstreamError(f"The SDK's bridge sent a message of over {LARGEST} bytes")
             if len(held) - at - 5 < length:
                 break
-            message = _object(held[at + 5:at + 5 + length])
+            message = json_object(held[at + 5:at + 5 + length].decode("utf-8", "replace"))
             if flags & ~LAST or message is None:
                 raise UpstreamError("The SDK's bridge sent a message that is no plain JSON object")
             found.append((bool(flags & LAST), message))
@@ -387,14 +387,6 @@ def _image(url: str) -> dict:
 def _frame(message: dict) -> bytes:
     data = json.dumps(message).encode()
     return struct.pack(">BI", 0, len(data)) + data
-
-
-def _object(data: bytes) -> dict | None:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _short(said: str) -> str:
