@@ -49,9 +49,21 @@ def read_config(**more: str) -> Config:
         config = Config.read(environment(**more))
         if config.upstream_in_use == "sdk":
             bridge_user(config.sdk_user, config.sdk_bridge)
+        read_keys(config)
+        make_store(config)
         return config
     except ConfigError as error:
         sys.exit(f"cursor2api: {error}")
+
+
+def read_keys(config: Config) -> tuple[tuple[str, str], ...]:
+    """The names and digests of API_KEY_FILE. Raises ConfigError."""
+    if not config.api_key_file:
+        return ()
+    try:
+        return read_digests(Path(config.api_key_file).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"API_KEY_FILE: expected a file to read, got {error}") from None
 
 
 def make_upstream(config: Config):
@@ -98,13 +110,7 @@ def create_app(config: Config, upstream=None) -> App:
     """The service as a WSGI callable, before `upstream` or the configured one. Raises ConfigError."""
     upstream = upstream or make_upstream(config)
     models = Models(upstream.models, config.models, config.model_aliases) if upstream else None
-    digests = ()
-    if config.api_key_file:
-        try:
-            digests = read_digests(Path(config.api_key_file).read_text("utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"API_KEY_FILE: expected a file to read, got {error}") from None
-    keys = Keys(config.api_key, digests, config.key_limits, config.key_passthrough, time.monotonic)
+    keys = Keys(config.api_key, read_keys(config), config.key_limits, config.key_passthrough, time.monotonic)
     agents = Agents(config, upstream, models, make_store(config)) if upstream else None
     streams = config.max_streams or config.threads - 4
     return App(Service(

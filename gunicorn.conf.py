@@ -73,7 +73,7 @@ def post_worker_init(worker):
 
 def worker_exit(server, worker):
     """Nothing of ours is left running at Cursor when a worker ends."""
-    if hasattr(worker.wsgi, "service"):  # it may have ended before it had one
+    if hasattr(worker, "wsgi"):  # it may have ended before it had one
         worker.wsgi.service.close()
 
 

@@ -78,10 +78,14 @@ def test_a_signal_ends_everything_that_was_started(number):
     assert until(lambda: not any(Path(f"/proc/{id}").exists() for id in ids))
 
 
-def test_a_bad_setting_ends_the_start_and_is_named():
-    run = subprocess.run([sys.executable, "app.py"], cwd=ROOT, text=True, capture_output=True, timeout=60,
-                         env={"PATH": os.environ["PATH"], "TIMEOUT": "soon"})
-    assert run.returncode and "TIMEOUT: expected a number" in run.stderr and "'soon'" in run.stderr
+@pytest.mark.parametrize("command", [["app.py"], ["-m", "gunicorn", "app:app"]], ids=["make run", "gunicorn"])
+@pytest.mark.parametrize("name, value, said", [
+    ("TIMEOUT", "soon", "TIMEOUT: expected a number"),
+    ("API_KEY_FILE", "/nothing", "API_KEY_FILE: expected a file to read")], ids=["a value", "a file"])
+def test_a_bad_setting_ends_the_start_and_is_named(command, name, value, said):
+    run = subprocess.run([sys.executable, *command], cwd=ROOT, text=True, capture_output=True, timeout=60,
+                         env={"PATH": os.environ["PATH"], "PORT": str(free_port()), name: value})
+    assert run.returncode and said in run.stderr and f"'{value}'" in run.stderr
 
 
 def counts(folder):
