@@ -500,7 +500,7 @@ class Simulator:
                       "images": run.images, "cancelled_by": run.cancelled_by,
                       "connections": run.connections} for run in agent.runs]}
                 for agent in self.agents.values()]
-            return {"agents": agents, "requests": [dict(entry) for entry in self.requests],
+            return {"agents": agents, "requests": [dict(entry) for entry in list(self.requests)],
                     "open_streams": self.open_streams}
 
     # The way of a request
