@@ -316,7 +316,7 @@ class Soak:
 
     def misbehave(self) -> None:
         data, headers, status = self.random.choice(BAD)
-        head = {"Host": "x", "api-key": "0000", "Content-Type": "application/json",
+        head = {"Host": "localhost", "api-key": "0000", "Content-Type": "application/json",
                 "Content-Length": str(len(data)), **headers}
         request = "\r\n".join(["POST /v1/chat/completions HTTP/1.1", *(
             f"{name}: {value}" for name, value in head.items()), "", ""]).encode() + data

@@ -345,9 +345,9 @@ def test_the_eldest_agents_go_when_there_are_too_many():
 
 
 def test_nobody_waits_for_an_agent_to_be_deleted():
-    with gateway(environ={**KEEP, "KEEP_AGENTS": "1"}, script={"refuse": {"delete": {"hang": 25, "times": 3}}}
+    with gateway(environ={**KEEP, "KEEP_AGENTS": "1"}, script={"refuse": {"delete": {"hang": 12, "times": 3}}}
                  ) as gate:
-        assert max(gate.say(f"Talk {n}").elapsed.total_seconds() for n in range(4)) < 15
+        assert max(gate.say(f"Talk {n}").elapsed.total_seconds() for n in range(4)) < 10
 
 
 def test_an_agent_is_kept_for_its_age_and_no_longer():
