@@ -10,7 +10,7 @@ doctor: .venv/run
 	@$(BIN)/python -m cursor2api.doctor $(ARGS)
 
 test: .venv/test
-	@$(BIN)/python -m pytest -n 4 --dist worksteal
+	@$(BIN)/python -m pytest -n 6 --dist worksteal
 
 test-clients: .venv/clients tests/clients/node_modules
 	@$(BIN)/python -m pytest tests/clients
