@@ -48,7 +48,7 @@ def health(request: Call, service: Service) -> Response:
 
 
 def ready(request: Call, service: Service) -> Response:
-    """200 when Cursor has accepted the key and listed its models, else 503 with the reason."""
+    """200 when there are models and Cursor has not refused the key, else 503 with the reason."""
     trouble = service.trouble()
     if trouble is None:
         return json_response({"status": "ready"})
