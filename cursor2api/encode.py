@@ -26,9 +26,9 @@ class Head:
 
     def around(self, include_usage: bool) -> tuple[str, str]:
         """The JSON text of a chunk before and after what stands in its `choices`."""
-        start = json.dumps({"id": self.id, "object": "chat.completion.chunk", "created": self.created,
-                            "model": self.model, "choices": []}, separators=(",", ":"))
-        return start[:-2], '],"usage":null}' if include_usage else "]}"
+        return (f'{{"id":"{self.id}","object":"chat.completion.chunk","created":{self.created},'
+                f'"model":{encode_basestring_ascii(self.model)},"choices":[',
+                '],"usage":null}' if include_usage else "]}")
 
     def heartbeat(self, include_usage: bool) -> str:
         """A chunk that says nothing."""

@@ -1,5 +1,7 @@
 """The metrics of GET /metrics: every request's tally, counted across all of gunicorn's workers."""
 
+from functools import lru_cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -17,7 +19,9 @@ class Metrics:
         self._own, self._directory = CollectorRegistry(), directory
 
         def make(kind, name, help, *labels, **options):
-            return kind(f"cursor2api_{name}", help, labels, registry=self._own, **options)
+            metric = kind(f"cursor2api_{name}", help, labels, registry=self._own, **options)
+            metric.labels = lru_cache(1000)(metric.labels)  # it takes as long as the count
+            return metric
 
         self._requests = make(Counter, "requests", "Requests.", "route", "status", "key")
         self._ends = make(Counter, "replies", "Replies, by who ended them and why.", "closed_by", "why")

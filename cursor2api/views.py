@@ -42,6 +42,13 @@ class Call(Request):
     tally: Tally
 
 
+class Streamed(Response):
+    """A response that is sent as it is made."""
+
+    def get_wsgi_headers(self, environ):
+        return self.headers  # no length to be found, no place to be made whole: no copy either
+
+
 def health(request: Call, service: Service) -> Response:
     """`{"status": "ok", "timestamp": 1795393051}`; waits for nobody."""
     return json_response({"status": "ok", "timestamp": int(time.time())})
@@ -141,7 +148,7 @@ def chat_completions(request: Call, service: Service) -> Response:
         texts = watch.over(chunks(pairs, head, tally, count=chat.n, include_usage=chat.include_usage))
         heartbeat = {"chunk": sse.data(head.heartbeat(chat.include_usage)), "comment": sse.COMMENT,
                      "off": b""}[config.heartbeat]
-        return _until_closed(stack, Response(
+        return _until_closed(stack, Streamed(
             sse.encode(texts, heartbeat, config.heartbeat_s, tally), mimetype="text/event-stream",
             headers=headers("in-stream")))
 
@@ -267,7 +274,7 @@ def _body_response(texts: Iterator[str], tally: Tally, headers: Callable[[str], 
     if text:
         next(texts, None)
         return Response(text, mimetype="application/json", headers=headers(tally.usage["source"]))
-    return _until_closed(stack, Response(
+    return _until_closed(stack, Streamed(
         sse.body(texts, every, tally), mimetype="application/json",
         headers=headers("in-body")))
 

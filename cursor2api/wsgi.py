@@ -28,7 +28,7 @@ HEADER_NAMES = re.compile(r"[\w ,-]{1,1000}", re.ASCII)
 CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": (
     "x-request-id, x-should-retry, retry-after, server-timing, x-cursor2api-upstream, "
     "x-cursor2api-agent, x-cursor2api-ignored, x-cursor2api-left-out, x-cursor2api-usage")}
-FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
+FORWARDED = {"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_VIA"}
 
 
 def new_id() -> str:
@@ -86,24 +86,25 @@ class App:
 
 def _authorize(request: Call, service: Service) -> Caller:
     """Raises InvalidKey without a good key; the default key is good on this machine only."""
-    authorization = request.headers.get("Authorization", "")
+    environ = request.environ
+    authorization = environ.get("HTTP_AUTHORIZATION", "")
     caller = service.keys.identify([
         authorization[7:].strip() if authorization[:7].lower() == "bearer " else "",
-        request.headers.get("x-api-key", ""), request.headers.get("api-key", "")])
-    if caller.default and not _from_here(request):
+        environ.get("HTTP_X_API_KEY", ""), environ.get("HTTP_API_KEY", "")])
+    if caller.default and not _from_here(environ):
         raise ApiError("The default key 0000 is served to this machine only: set API_KEY to a key of "
                        "your own", status=403, type="invalid_request_error", code="default_key")
     return caller
 
 
-def _from_here(request: Call) -> bool:
+def _from_here(environ: dict) -> bool:
     """Whether a program of this machine asks, and no page of another host that a browser here shows."""
-    origin = request.headers.get("Origin", "")
-    hosts = [f"//{request.headers['Host']}"] if "Host" in request.headers else []
+    origin = environ.get("HTTP_ORIGIN", "")
+    hosts = [f"//{environ['HTTP_HOST']}"] if "HTTP_HOST" in environ else []
     if origin == "null" or origin.lower().startswith(("http:", "https:")):
         hosts.append(origin)
-    return (_loopback(request.remote_addr or "") and all(_loopback(_host(url)) for url in hosts)
-            and not any(name in request.headers for name in FORWARDED))
+    return (_loopback(environ.get("REMOTE_ADDR", "")) and all(_loopback(_host(url)) for url in hosts)
+            and FORWARDED.isdisjoint(environ))
 
 
 @lru_cache(100)
