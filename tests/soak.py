@@ -440,7 +440,8 @@ def start_all_threads(soak, pid: int) -> int:
     leaving = {"ends": ("left",), "leave": 0, "quiet": 0.5, "stream": False}
     soak.simulator.script({"refuse": {"delete": {"hang": 0.5, "times": 0}}})
     with ThreadPoolExecutor(SLOTS) as pool:
-        list(pool.map(soak.run, [Case("left while its agent boots", play={"boot": 2}, **leaving),
+        # They boot for so long that all of them are waited for at once, also on a busy machine.
+        list(pool.map(soak.run, [Case("left while its agent boots", play={"boot": 5}, **leaving),
                                  Case("left a body", play={"first": 60}, **leaving)] * (SLOTS // 2)))
     soak.simulator.script(None)
     assert until(lambda: not slots_used(soak.gate))
