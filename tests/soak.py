@@ -436,7 +436,7 @@ def start_all_threads(soak, pid: int) -> int:
         for _ in range(THREADS):  # requests that do not come whole
             caller = stack.enter_context(socket.create_connection(("127.0.0.1", soak.port)))
             caller.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
-        assert until(lambda: threads(pid) >= THREADS + 2)  # and the main one and the one that tends agents
+        assert until(lambda: threads(pid) >= THREADS + 3)  # the main one, one tends agents, one sweeps
     leaving = {"ends": ("left",), "leave": 0, "quiet": 0.5, "stream": False}
     soak.simulator.script({"refuse": {"delete": {"hang": 0.5, "times": 0}}})
     with ThreadPoolExecutor(SLOTS) as pool:
