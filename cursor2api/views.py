@@ -280,7 +280,7 @@ def _body_response(texts: Iterator[str], tally: Tally, headers: Callable[[str], 
 
 
 def _until_closed(stack: ExitStack, response: Response) -> Response:
-    """A response that is sent as it is made; what `stack` holds is let go at its end."""
+    """The response; what `stack` holds is let go at its end."""
     response.headers["X-Accel-Buffering"] = "no"
     response.call_on_close(stack.pop_all().close)
     return response
