@@ -23,6 +23,7 @@ reply (`defaults` of serve are such keys, for every run):
     chunk, usage         characters a delta (else a word); the turn's usage
     status               the end: FINISHED, ERROR, EXPIRED or CANCELLED
     boot, follow_up_s    seconds that POST agents and POST runs block
+    cancel_s             seconds that a cancelled run still takes to end
     first, delay         seconds before the first frame; seconds after each
     heartbeat            seconds between heartbeats (15)
     twins, ids, crlf     false: no interaction_update; false: no ids; true: CRLF line ends
@@ -217,7 +218,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        if self.cancelled_at is not None:
+        if self.cancelled_at is not None and self.age >= self.cancelled_at:
             return "CANCELLED"
         return ("CREATING" if self.age < 0 else "RUNNING" if self.age < self.planned[-1].at
                 else self.end)
@@ -750,14 +751,14 @@ class Simulator:
 
     def cancel(self, request, agent, run):
         with self.changed:
-            if not self.end(run, "cancel"):
+            if not self.end(run, "cancel", run.reply.get("cancel_s", 0)):
                 raise Refusal(409, "run_not_cancellable", f"Run {run.id} is {run.status}")
         return answer({"id": run.id})
 
-    def end(self, run: Run, by: str) -> bool:
+    def end(self, run: Run, by: str, seconds: float = 0) -> bool:
         if not run.active:
             return False
-        run.cancelled_at, run.cancelled_by = run.age, by
+        run.cancelled_at, run.cancelled_by = run.age + seconds, by
         self.changed.notify_all()
         return True
 

@@ -108,7 +108,12 @@ class Stream:
     # What is sent ------------------------------------------------------------------------------
 
     def _again(self, plan: Plan) -> Iterator[Event]:
-        yield from self._end_run()
+        yield from self._cancel()
+        if self._body:  # the bridge refuses a run before the last one's end
+            end = time.monotonic() + TIDY_S
+            while self._body.read() != b"" and time.monotonic() < end:
+                yield Waiting()
+            self._body.close()
         self._start(plan)
         yield from self._steps()
 
@@ -224,17 +229,17 @@ class Stream:
             self._release()
 
     def _end_all(self) -> Iterator[Waiting]:
-        yield from self._end_run()
+        yield from self._cancel()
+        if self._body:
+            self._body.close()
         if self._made:
             yield from self._tidy("CloseAgent", agentId=self.agent)
             yield from self._tidy("DeleteAgent", agentId=self.agent)
 
-    def _end_run(self) -> Iterator[Waiting]:
-        """Cancels the run if it may still go on."""
+    def _cancel(self) -> Iterator[Waiting]:
+        """Ends the run if it may still go on."""
         if self._run_id and not self._over:
             yield from self._tidy("CancelRun", runId=self._run_id, agentId=self.agent)
-        if self._body:
-            self._body.close()
 
     def _await_run(self) -> None:
         """What was asked but not waited for may have begun: only its answer says what there is to end."""
