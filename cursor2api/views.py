@@ -6,7 +6,6 @@ Here the clock is read and ids are made.
 import json
 import logging
 import re
-import secrets
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from .chat import Chat, parse
 from .encode import Head, chunks, completion
 from .errors import ApiError, BadRequest, InternalError
 from .events import Event, Note
+from .held import token
 from .keys import Caller
 from .metrics import CONTENT_TYPE
 from .models import MAX_TOKENS, THINKING, Choice
@@ -119,12 +119,12 @@ def chat_completions(request: Call, service: Service) -> Response:
         choice = service.models.choose(chat.model, chat.reasoning_effort, caller.upstream_key)
         tally.model = choice.model.id
         service.keys.allow(caller, choice.model.id)
-        head = Head(f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), choice.model.id,
+        head = Head(f"chatcmpl-{token()}", int(time.time()), choice.model.id,
                     chat.functions)
         terms = Terms(hold=not chat.stream, expose_thinking=config.expose_thinking,
                       whole_calls=config.tool_streaming == "whole",
                       insist_on_call=config.kilo_tool_strict)
-        turn = service.agents.open(chat, choice, caller, secrets.token_hex(4))
+        turn = service.agents.open(chat, choice, caller, token()[:8])
         for stream in turn.streams:
             stack.callback(stream.close)
         note = partial(_log_note, tally.id)
@@ -191,7 +191,7 @@ class Watch:
         if connection:
             self._caller.register(connection, self.LEFT)  # a byte that nobody reads would hide it from a recv
         self._tally, self._service = request.tally, service
-        self._next = 0.0
+        self._next = self._tally.started + self.EVERY_S
 
     def wait(self, streams: Sequence, seconds: float) -> None:
         """Until the upstream has said yes to all, or for so long. Raises its refusal or another ApiError."""
@@ -242,7 +242,7 @@ class Watch:
 
 def new_call_id() -> str:
     """An id for a tool call: `call_` and 24 random characters."""
-    return f"call_{secrets.token_hex(12)}"
+    return f"call_{token()}"
 
 
 def json_response(value: dict, headers: dict[str, str] | None = None, status: int = 200) -> Response:

@@ -22,6 +22,7 @@ from gunicorn import util
 from gunicorn.http import errors
 from gunicorn.workers.gthread import ThreadWorker
 
+from . import held
 from .errors import BadRequest
 from .wsgi import new_id
 
@@ -34,39 +35,55 @@ TICK = 1.0  # seconds between two looks at what a caller has taken
 
 
 class Connection(socket.socket):
-    """A caller's. Both errors are those that gunicorn takes for a caller who has left."""
+    """A caller's. It stays blocking, the kernel ending each wait for bytes after a TICK: gunicorn would switch
+    it to and fro, seven system calls a request. Its errors are those that gunicorn takes for a caller who left.
+    """
 
     deadline = float("inf")  # for the whole of the request that is being read
-    patience = float("inf")  # seconds in which a caller may take nothing
+    _limit: float | None = None  # seconds for a read, gunicorn's
     _sent = _taken = 0       # bytes, by the system and by the caller
-    _looked = _heard = 0.0
+
+    def __init__(self, fileno: int, patience: float):
+        """`patience`: seconds in which a caller may take nothing."""
+        super().__init__(fileno=fileno)
+        super().settimeout(None)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(TICK), 0))
+        self._patience, self._looked, self._heard = patience, time.monotonic(), time.monotonic()
+
+    def setblocking(self, flag: bool) -> None:
+        """Nobody reads while gunicorn waits for bytes."""
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._limit = seconds
+
+    def gettimeout(self) -> float | None:
+        return self._limit
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         if flags:
             return super().recv(size, flags)
-        limit = self.gettimeout()
-        left = max(0.001, self.deadline - time.monotonic())
-        self.settimeout(left if limit is None else min(left, limit))
-        try:
-            return super().recv(size)
-        except TimeoutError:
-            raise ConnectionResetError(errno.ECONNRESET, "The request did not come in time") from None
-        finally:
-            self.settimeout(limit)
+        end = self.deadline if self._limit is None else min(self.deadline, time.monotonic() + self._limit)
+        while time.monotonic() < end:
+            with suppress(BlockingIOError):
+                return super().recv(size)
+        raise ConnectionResetError(errno.ECONNRESET, "The request did not come in time")
 
     def sendall(self, data: bytes, flags: int = 0) -> None:
-        left = memoryview(data)
         try:
+            self._look()
+            left = memoryview(data)[(sent := held.send(self, data)):]
             while left:
-                self._look()
+                self._sent += sent
                 try:
-                    sent = self.send(left, flags | socket.MSG_DONTWAIT)
-                    self._sent += sent
-                    left = left[sent:]
+                    sent = self.send(left, socket.MSG_DONTWAIT)
                 except BlockingIOError:
+                    sent = 0
                     room = select.poll()
                     room.register(self, select.POLLOUT)
                     room.poll(1000 * TICK)
+                    self._look()
+                left = left[sent:]
+            self._sent += sent
         except OSError as error:
             raise BrokenPipeError(errno.EPIPE, "The caller takes nothing") from error
 
@@ -85,7 +102,7 @@ class Connection(socket.socket):
         taken = self._sent - waiting
         if taken != self._taken or not waiting:
             self._taken, self._heard = taken, now
-        elif now - self._heard > self.patience:
+        elif now - self._heard > self._patience:
             self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # drop what waits
             raise TimeoutError
         self._looked = now
@@ -106,9 +123,9 @@ class Worker(ThreadWorker):
 
     def handle(self, conn):
         config = self.wsgi.service.config
-        if not isinstance(conn.sock, Connection):
-            conn.sock = Connection(fileno=conn.sock.detach())
-            conn.sock.patience = config.send_timeout
+        if type(conn.sock) is socket.socket:  # not yet ours, and no TLS
+            conn.sock = Connection(conn.sock.detach(), config.send_timeout)
+        conn.data_ready = conn.initialized or held.readable(conn.sock)
         conn.sock.deadline = time.monotonic() + config.request_timeout
         goes_on = super().handle(conn)
         if goes_on is False:

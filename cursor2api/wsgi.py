@@ -5,7 +5,6 @@ leaves one log line and its counts.
 import ipaddress
 import logging
 import re
-import secrets
 import time
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response
 
 from .errors import ApiError, InternalError, KeyRefused, UpstreamError
+from .held import token
 from .keys import Caller
 from .service import Service
 from .tally import Tally
@@ -33,7 +33,7 @@ FORWARDED = {"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_V
 
 def new_id() -> str:
     """Of a request that brings none of its own."""
-    return f"req_{secrets.token_hex(12)}"
+    return f"req_{token()}"
 
 
 class App:

@@ -15,6 +15,7 @@ ROOMS = {name: room for room, names in enumerate([
     ["transforms", "calls", "jsonreply"],
     ["toolcalls", "prompt", "prefix", "encode"],
     ["reference"],
+    ["held"],
     ["upstream.http", "models", "keys", "slots", "metrics", "conversations", "site",
      "upstream.cleaner"],
     ["upstream.bridge"],

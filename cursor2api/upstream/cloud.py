@@ -8,7 +8,6 @@ https://cursor.com/docs/cloud-agent/api/endpoints
 import logging
 import random
 import time
-import uuid
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from io import StringIO
@@ -17,6 +16,7 @@ from urllib.parse import quote
 from .. import sse
 from ..errors import ApiError, KeyRefused, UpstreamCut, UpstreamError, UpstreamTimeout
 from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
+from ..held import uuid
 from ..prompt import Plan
 from .cleaner import Cleaner
 from .http import TICK, Http, Limits, Response, json_object, retry_after
@@ -150,7 +150,7 @@ class Stream:
     def __init__(self, cloud: Cloud, plan: Plan, key: str, agent: str):
         self._cloud, self._http = cloud, cloud.http
         self._auth, self._own = _auth(key), bool(key)
-        self._agent, _, last_run = agent.partition("/") if agent else (f"bc-{uuid.uuid4()}", "", "")
+        self._agent, _, last_run = agent.partition("/") if agent else (f"bc-{uuid()}", "", "")
         self.path = f"/v1/agents/{self._agent}"
         self.creating: Iterator[Response | None] | None = None
         self._usage = Usage(0, 0)

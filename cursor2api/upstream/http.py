@@ -7,7 +7,6 @@ response hides bytes from such a wait, and its making was most of what a short c
 import json as jsonlib
 import math
 import re
-import select
 import socket
 import ssl
 import struct
@@ -23,6 +22,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import certifi
 
+from .. import held
 from ..errors import ApiError, UpstreamError, UpstreamTimeout
 from ..events import Waiting
 
@@ -128,7 +128,7 @@ class Http:
                 raise late
 
         try:
-            left = memoryview(request)
+            left = memoryview(request)[0 if self._tls else held.send(connection, request):]
             while left:
                 try:
                     left = left[connection.send(left):]
@@ -179,7 +179,7 @@ class Http:
                 connection = self._idle.pop()
             except IndexError:
                 break
-            if not _readable(connection):  # else the upstream has closed it
+            if not held.readable(connection):  # else the upstream has closed it
                 return connection
             connection.close()
         future: Future = Future()
@@ -365,12 +365,6 @@ def retry_after(text: str) -> float | None:
     except ValueError:
         return None
     return min(max(0.0, seconds), DAY) if math.isfinite(seconds) else None
-
-
-def _readable(connection: socket.socket) -> bool:
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _close(asking) -> None:

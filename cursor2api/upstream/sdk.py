@@ -9,11 +9,11 @@ import logging
 import re
 import struct
 import time
-import uuid
 from collections.abc import Callable, Iterator
 
 from ..errors import ApiError, BadRequest, KeyRefused, UpstreamCut, UpstreamError, UpstreamTimeout
 from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
+from ..held import uuid
 from ..prompt import Plan
 from .bridge import Bridge, Bridges
 from .cleaner import Cleaner
@@ -74,7 +74,7 @@ class Stream:
 
     def __init__(self, sdk: Sdk, plan: Plan, key: str):
         self._sdk, self._key, self._own = sdk, key or sdk.api_key, bool(key)
-        self.agent = f"agent-{uuid.uuid4()}"
+        self.agent = f"agent-{uuid()}"
         self._bridge: Bridge | None = None
         self._leased = self._made = False  # a bridge is ours to release; it knows the agent
         self._start(plan)

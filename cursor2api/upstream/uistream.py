@@ -5,13 +5,13 @@ https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol
 """
 
 import json
-import secrets
 import time
 from collections.abc import Iterator
 
 from .. import sse
 from ..errors import UpstreamCut, UpstreamError, UpstreamTimeout
 from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
+from ..held import token
 from ..prompt import Plan
 from .http import Http, Limits, retry_after
 
@@ -49,7 +49,7 @@ class Stream:
 
     def __init__(self, http: Http, plan: Plan):
         self._http = http
-        self._chat_id = secrets.token_hex(8)
+        self._chat_id = token()[:16]
         self._messages: list[dict] = []
         self._usage: Usage | None = None
         self._start(plan)
@@ -72,7 +72,7 @@ class Stream:
     def follow_up(self, plan: Plan, reply: str) -> None:
         """The next events answer `plan`, the conversation so far being sent along."""
         self._events.close()
-        self._messages.append({"id": secrets.token_hex(16), "role": "assistant",
+        self._messages.append({"id": token(), "role": "assistant",
                                "parts": [{"type": "text", "text": reply}]})
         self._start(plan)
 
@@ -148,7 +148,7 @@ def _message(role: str, plan: Plan) -> dict:
         kind = image.url.removeprefix("data:").partition(";")[0] if image.url.startswith(
             "data:") else "image/*"
         parts.append({"type": "file", "mediaType": kind, "url": image.url})
-    return {"id": secrets.token_hex(16), "role": role, "parts": parts}
+    return {"id": token(), "role": role, "parts": parts}
 
 
 def _refusal(response) -> UpstreamError:
