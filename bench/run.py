@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -109,17 +109,19 @@ class Server:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return [self.process.pid, *map(int, children)]
 
-    def cpu(self) -> float:
-        """Seconds of user and system time."""
-        return sum(map(cpu_of, self.pids()))
+    def times(self) -> tuple[float, float, int]:
+        """Seconds of user and of system time, and switches between threads that ran."""
+        own = [times_of(pid) for pid in self.pids()]
+        return sum(user for user, _ in own), sum(system for _, system in own), sum(map(switches_of, self.pids()))
 
-    def settled(self) -> float:
-        """`cpu()` when what follows a reply is over."""
+    def settled(self) -> tuple[float, float, int]:
+        """`times()` when what follows a reply is over."""
         while True:
-            before = self.cpu()
+            before = self.times()
             time.sleep(0.4)
-            if self.cpu() - before < 0.025:
-                return self.cpu()
+            after = self.times()
+            if sum(after[:2]) - sum(before[:2]) < 0.025:
+                return after
 
     def peak_rss(self) -> int:
         """Bytes, at most so far."""
@@ -127,9 +129,18 @@ class Server:
                           for pid in self.pids())
 
 
-def cpu_of(pid: int) -> float:
+def times_of(pid: int) -> tuple[float, float]:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return int(fields[11]) / TICKS, int(fields[12]) / TICKS
+
+
+def switches_of(pid: int) -> int:
+    """Of all threads that are there: a pool's stay."""
+    switches = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError):
+            switches += sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", (thread / "status").read_text())))
+    return switches
 
 
 @contextmanager
@@ -149,7 +160,10 @@ def started(name: str, upstream: int, folder: Path):
                    str(THREADS), "--worker-connections", str(2 * THREADS), "--keep-alive", "75",
                    "--no-control-socket", "-b", f"127.0.0.1:{port}", f"{name}:app"]
     else:
-        command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "app:app"]
+        module = "tricks" if name.startswith(WITHOUT) else "app"
+        command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "--pythonpath", str(HERE),
+                   f"{module}:app"]
+        environ["WITHOUT"] = name.removeprefix(WITHOUT)
         environ |= {"UPSTREAM": "uistream" if name == "uistream" else "cloud", "CURSOR_API_KEY": "bench",
                     "UISTREAM_URL": at + "/chat", "MODELS": "bench",
                     "CURSOR_BASE_URL": at, "MAX_INPUT_LENGTH": "0",
@@ -173,6 +187,7 @@ def started(name: str, upstream: int, folder: Path):
         process.wait(60)
 
 
+WITHOUT = "without "
 KEYS = {"naive": '{"content":~"', "nginx": '{"text":"', "direct": '{"text":"'}
 
 
@@ -197,11 +212,11 @@ class Wire:
         (self.folder / "plan").write_bytes(plan(deltas, server.name))
         (self.folder / "request").write_bytes(body)
         self._tell(f"plan {self.folder / 'plan'}")
-        before = cpu_of(self.process.pid)
+        before = sum(times_of(self.process.pid))
         key = KEYS.get(server.name, '{"content":"')
         result = self._tell(f"run {server.port} {self.folder / 'request'} {key} {streams} {times} {mode} "
                             f"{interval * 1e6:.0f} {ramp * 1e6:.0f} {limit * 1e6:.0f}")
-        result["harness"] = cpu_of(self.process.pid) - before
+        result["harness"] = sum(times_of(self.process.pid)) - before
         return result
 
     def close(self):
@@ -214,8 +229,8 @@ class Wire:
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked of every server. `anchors` also run it, with `once` in the first round only; `fresh`:
-    each time on a server that has just started. `direct`: also without any server."""
+    """What is asked of every server. `anchors` also run it, and the gateway without each of the `tricks`;
+    `fresh`: each time on a server that has just started. `direct`: also without any server."""
 
     name: str
     streams: int = 1
@@ -226,7 +241,7 @@ class Load:
     ramp: float = 0
     body: tuple[int, dict] = (0, {})            # bytes of conversation, further parameters
     anchors: tuple[str, ...] = ("nginx", "naive")
-    once: bool = False
+    tricks: tuple[str, ...] = ()
     fresh: bool = False
     direct: bool = False
 
@@ -244,12 +259,14 @@ SMALL, LARGE = 105_000, 420_000     # deltas of 1 to 4 characters: 256 KB and 1 
 ALL = ("nginx", "naive", "uistream", "floor")
 LOADS = [
     Load("W1", times=300, direct=True, anchors=ALL),
-    Load("W2", 64, 3, "flat", (200, 3, 9), anchors=ALL),
-    Load("W2L", 64, 3, "lone", (200, 3, 9)),
-    Load("W2B", 64, 3, "burst", (200, 3, 9)),
-    Load("W2R", 64, 20, anchors=ALL),
-    Load("W3 500", 500, ramp=5, once=True, **PACED),
-    Load("W3 1000", 1000, ramp=5, once=True, **PACED),
+    Load("W2", 64, 3, "flat", (200, 3, 9), anchors=ALL, tricks=("chunks from a template",)),
+    Load("W2L", 64, 3, "lone", (200, 3, 9), tricks=(
+        "calls that hold the lock", "the kernel's timeouts", "chunks from a template")),
+    Load("W2B", 64, 3, "burst", (200, 3, 9), tricks=(
+        "frames by one pattern", "chunks from a template", "one write a read")),
+    Load("W2R", 64, 20, anchors=ALL, tricks=("own HTTP client", "calls that hold the lock")),
+    Load("W3 500", 500, ramp=5, tricks=("little reads", "malloc_trim", "calls that hold the lock"), **PACED),
+    Load("W3 1000", 1000, ramp=5, **PACED),
     Load("W3S", 500, **PACED),
     *(Load(f"W4 {name}", times=times, body=(size, {})) for name, size, times in (
         ("1 KB", 1_000, 60), ("100 KB", 100_000, 40), ("1 MB", 1_000_000, 10), ("5 MB", 5_000_000, 4))),
@@ -270,7 +287,8 @@ def measure(wire: Wire, server: Server, load: Load, direct: bool = False) -> dic
     wire.run(server, request(), pieces(1), warm, 2, "burst")
     before, rss = server.settled(), server.peak_rss()
     result = wire.run(server, *what, load.streams, load.times, load.mode, **options)
-    result["cpu"] = server.settled() - before
+    user, system, switches = (after - at for after, at in zip(server.settled(), before))
+    result |= {"user": user, "system": system, "switches": switches, "cpu": user + system}
     result["rss"] = (server.peak_rss() - rss) / load.streams
     return result
 
@@ -370,6 +388,32 @@ def tables(values: dict) -> str:
     return "\n".join(lines)
 
 
+SPLIT = (("user", 1e6), ("system", 1e6), ("switches", 1))  # of `measure`, and to what unit
+
+
+def split(parts: dict) -> str:
+    """`parts`: user and system time and switches for a unit of work, of the rounds, by load and server."""
+    lines = ["| load | server | user, us | system, us | switches of threads |", "|---" * 5 + "|"]
+    for (load, server), rounds in parts.items():
+        if load.startswith(("W1", "W2", "W3")) and not server.startswith(WITHOUT):
+            lines.append(f"| {load} | {server} | {' | '.join(spread(list(each)) for each in zip(*rounds))} |")
+    return "\n".join(lines)
+
+
+def tricks(loads: list[Load], values: dict) -> str:
+    """What each trick is worth: the gateway's figures with it, without it, and how these compare."""
+    lines = ["| trick | load | figure | with | without | with to without |", "|---" * 6 + "|"]
+    for load in loads:
+        for trick in load.tricks:
+            for of, figure, *_ in FIGURES:
+                theirs = values[load.name, figure, WITHOUT + trick]
+                if of == load.name and figure.startswith(("CPU", "RSS")) and theirs:
+                    ours = values[load.name, figure, "gateway"]
+                    lines.append(f"| {trick} | {load.name} | {figure} | {spread(ours)} | {spread(theirs)} | "
+                                 f"{spread(ratios(ours, theirs))} |")
+    return "\n".join(lines)
+
+
 def shares(harness: dict) -> str:
     """`harness`: what wire.c took itself, through what the server took, of the rounds, by load and server."""
     servers = ("gateway", "uistream", "floor", "naive", "nginx")
@@ -394,14 +438,15 @@ def machine() -> str:
 def bench(rounds: int, only: str) -> None:
     loads = [load for load in LOADS if not only or load.name.split()[0] in only.split(",")]
     values = defaultdict(list)
-    harness = defaultdict(list)
+    harness, parts = defaultdict(list), defaultdict(list)
     failed = []
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         folder = Path(folder)
         wire = Wire(folder)
         stack.callback(wire.close)
-        names = ("nginx", "naive", "gateway", "uistream", "floor")
+        names = ("nginx", "naive", "gateway", "uistream", "floor",
+                 *dict.fromkeys(WITHOUT + trick for load in loads for trick in load.tricks))
         standing = {name: stack.enter_context(started(name, wire.port, folder)) for name in names}
         here = Server("direct", wire.port, wire.process)
         for round in range(rounds):
@@ -410,18 +455,19 @@ def bench(rounds: int, only: str) -> None:
                 if direct and direct["failed"]:
                     failed.append(f"direct, {load.name}: {direct['failed']} {direct['reason']}")
                 turn = [name for name in names if name == "gateway" or name in load.anchors
-                        and not (load.once and round)]
+                        or name.removeprefix(WITHOUT) in load.tricks]
                 for name in turn[round % len(turn):] + turn[:round % len(turn)]:
                     if load.fresh:
                         with started(name, wire.port, folder) as server:
                             result = measure(wire, server, load)
                     else:
                         result = measure(wire, standing[name], load)
-                    print(f"{round + 1} {load.name:14} {name:8} {result['wall'] / 1e6:6.1f} s  CPU "
+                    print(f"{round + 1} {load.name:14} {name:32} {result['wall'] / 1e6:6.1f} s  CPU "
                           f"{result['cpu']:6.2f} s  failed {result['failed']} {result['reason'][:60]}", flush=True)
                     if result["failed"] and load.name not in COUNTED:
                         failed.append(f"{name}, {load.name}: {result['failed']} {result['reason']}")
                     harness[load.name, name].append(result["harness"] / (result["cpu"] or 1 / TICKS))
+                    parts[load.name, name].append([result[key] / load.work * unit for key, unit in SPLIT])
                     for of, figure, read, _ in FIGURES:
                         if of == load.name:
                             values[of, figure, name].append(read(load, result, direct))
@@ -431,6 +477,16 @@ def bench(rounds: int, only: str) -> None:
 {machine()}. {rounds} rounds, {(time.monotonic() - begun) / 60:.0f} minutes. README.md says how to read them.
 
 {table}
+
+## Where the CPU goes
+
+{split(parts)}
+
+## What the tricks are worth
+
+{tricks(loads, values)}
+
+## What the harness takes
 
 {shares(harness)}
 """

@@ -27,7 +27,7 @@ from ..errors import ApiError, UpstreamError, UpstreamTimeout
 from ..events import Waiting
 
 TICK = 1.0
-READ = 65536
+READ, LITTLE = 65536, 4096  # bytes; a read takes its room up while it waits
 MAX_HEAD = 65536
 DAY = 86400
 DECODER = jsonlib.JSONDecoder()  # json.loads looks anew at how to decode each time
@@ -142,7 +142,7 @@ class Http:
                     data = data[end + 4:]
                     continue
                 try:
-                    more = connection.recv(READ)
+                    more = connection.recv(LITTLE)
                 except SILENT:
                     tick()
                     yield None
@@ -254,6 +254,7 @@ class Response:
             raise UpstreamError(f"The upstream's answer is encoded ({encoding[:20]}), unasked")
         self._http, self._connection, self._held = http, connection, held
         self._lasts = version == "HTTP/1.1" and self.headers.get("connection", "").lower() != "close"
+        self._room = LITTLE
         self._chunked = self._left = None
         if self.status_code in (204, 304):
             self._left = 0
@@ -278,13 +279,14 @@ class Response:
             data, self._held = self._held, b""
             if not data:
                 try:
-                    data = self._connection.recv(READ)
+                    data = self._connection.recv(self._room)
                 except SILENT:
                     return None
                 except OSError:
                     return b""
                 if not data:
                     return b""
+                self._room = READ if len(data) == self._room else LITTLE
             if self._chunked:
                 data = self._chunked.feed(data)
                 self.whole = self._chunked.done
