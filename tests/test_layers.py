@@ -25,7 +25,7 @@ ROOMS = {name: room for room, names in enumerate([
     ["wsgi"],
     ["worker"]]) for name in names}
 ASIDE = {
-    "brain": set(), "simulator": {"brain"}, "bridge_simulator": {"simulator"}, "upstream.keeper": set(),
+    "brain": set(), "simulator": {"brain", "demands", "runs"}, "demands": set(), "runs": set(), "bridge_simulator": {"simulator"}, "upstream.keeper": set(),
     "recorder": {"events", "prompt"}, "doctor": {"config", "errors", "recorder"}}
 PURE = {name for name, room in ROOMS.items() if room <= ROOMS["reference"]} - {"logs"}
 WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
@@ -33,7 +33,7 @@ FOREIGN = {
     "schema": {"attrs", "jsonschema", "referencing"},
     "upstream.http": {"certifi"}, "metrics": {"prometheus_client"}, "redisstore": {"redis"},
     "site": {"werkzeug"}, "views": {"werkzeug"}, "wsgi": {"werkzeug"}, "worker": {"gunicorn"},
-    "simulator": {"werkzeug"}, "doctor": {"app", "werkzeug"}}
+    "simulator": {"werkzeug"}, "demands": {"werkzeug"}, "doctor": {"app", "werkzeug"}}
 
 
 def module(path):
