@@ -25,7 +25,8 @@ ROOMS = {name: room for room, names in enumerate([
     ["wsgi"],
     ["worker"]]) for name in names}
 ASIDE = {
-    "brain": set(), "simulator": {"brain", "demands", "runs"}, "demands": set(), "runs": set(), "bridge_simulator": {"simulator"}, "upstream.keeper": set(),
+    "brain": set(), "demands": set(), "runs": set(), "simulator": {"brain", "demands", "runs"},
+    "bridge_simulator": {"simulator"}, "upstream.keeper": set(),
     "recorder": {"events", "prompt"}, "doctor": {"config", "errors", "recorder"}}
 PURE = {name for name, room in ROOMS.items() if room <= ROOMS["reference"]} - {"logs"}
 WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
