@@ -26,8 +26,10 @@ def chat(request):
 
 def chunks(stream, path):
     yield 'data: {"choices":[{"delta":{"role":"assistant"}}]}\n\n'
+    rest = b""
     while data := stream.read():
-        for line in data.decode().split("\n"):
+        *lines, rest = (rest + data).split(b"\n")
+        for line in map(bytes.decode, lines):
             if line.startswith('data: {"text":'):
                 yield f'data: {{"choices":[{{"delta":{{"content":{line[14:]}}}]}}\n\n'
     yield 'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'

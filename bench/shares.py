@@ -3,8 +3,9 @@
     python bench/shares.py [--deltas 1] [--chats 500] [--set KEEP_AGENTS=0]
 
 Prints each file's share of the time, as cProfile sees it, and the calls of functions a chat. It weighs many
-short calls too heavily. gunicorn is no part of it; what it, threads and the kernel add is in results.md, under
-"Where the CPU goes".
+short calls too heavily, and counts the calls of held.py as that file's, not as sockets'. Cursor's agents are
+deleted in other threads, which are left out. gunicorn is no part of it; what it, threads and the kernel add
+is in results.md, under "Where the CPU goes".
 """
 
 import argparse

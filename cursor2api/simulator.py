@@ -426,7 +426,9 @@ class Simulator:
     def end(self, run: Run, by: str, seconds: float = 0) -> bool:
         if not run.active:
             return False
-        run.cancelled_at, run.cancelled_by = run.age + seconds, by
+        at = run.age + seconds
+        if at < min(run.planned[-1].at, sys.maxsize if run.cancelled_at is None else run.cancelled_at):
+            run.cancelled_at, run.cancelled_by = at, by
         self.changed.notify_all()
         return True
 

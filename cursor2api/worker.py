@@ -130,6 +130,7 @@ class Worker(ThreadWorker):
         goes_on = super().handle(conn)
         if goes_on is False:
             # Who is refused a large body sends on, and reads the answer only then.
+            conn.sock.deadline = float("inf")  # of the request, which is over; this has a limit of its own
             util.close_graceful(conn.sock, max_drain=config.max_body_bytes)
             conn.close = lambda graceful=False: None
         return goes_on

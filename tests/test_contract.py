@@ -270,8 +270,8 @@ def test_a_repair_waits_for_the_end_of_the_run_that_it_cancels(gate):
     gate.simulator.script({"replies": [{"text": '{"name": "Ada"} and more', "delay": 1, "cancel_s": 0.2}]})
     mended = client(gate).chat.completions.create(model=MODEL, messages=ASK, response_format=SCHEMA)
     assert json.loads(mended.choices[0].message.content)["age"]
-    statuses = [run["status"] for agent in gate.agents() for run in agent["runs"]]
-    assert statuses == ["CANCELLED", "FINISHED"]
+    assert until(lambda: ["CANCELLED", "FINISHED"] == [
+        run["status"] for agent in gate.agents() for run in agent["runs"]])
 
 
 def test_json_that_breaks_once_it_has_begun_to_stream_is_an_error(gate):

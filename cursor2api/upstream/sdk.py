@@ -10,6 +10,7 @@ import re
 import struct
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from ..errors import ApiError, BadRequest, KeyRefused, UpstreamCut, UpstreamError, UpstreamTimeout
 from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
@@ -111,8 +112,9 @@ class Stream:
         yield from self._cancel()
         if self._body:  # the bridge refuses a run before the last one's end
             end = time.monotonic() + TIDY_S
-            while self._body.read() != b"" and time.monotonic() < end:
-                yield Waiting()
+            with suppress(UpstreamError):  # of what nobody wants any more
+                while self._body.read() != b"" and time.monotonic() < end:
+                    yield Waiting()
             self._body.close()
         self._start(plan)
         yield from self._steps()
