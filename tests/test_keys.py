@@ -113,7 +113,8 @@ def test_a_key_has_no_more_streams_at_once_than_it_may(shop):
     shop.simulator.script({"replies": [LONG]})
     with ExitStack() as stack:
         response = stack.enter_context(say(shop, "bob-key", stream=True))
-        assert response.ok and next(response.iter_lines())
+        lines = response.iter_lines()  # without a name it would be gone, and the connection with it
+        assert response.ok and next(lines)
         refused = say(shop, "bob-key")
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_streams")
         assert int(refused.headers["Retry-After"]) >= 1
