@@ -87,7 +87,7 @@ def settings_of(upstream, simulator_url):
 
 
 @contextmanager
-def gateway(script=None, environ=None, upstream="simulator", **simulator_options):
+def gateway(script=None, environ=None, upstream="simulator", scheme="http", **simulator_options):
     """The service as a user runs it; `environ` adds to its settings, which no .env can reach.
 
     No agent is kept unless a test asks for it: what is then at Cursor has been forgotten there.
@@ -101,7 +101,7 @@ def gateway(script=None, environ=None, upstream="simulator", **simulator_options
             [sys.executable, "-m", "gunicorn", "--bind",
              f"127.0.0.1:{port}", "app:app"], cwd=ROOT,
             env={"PATH": os.environ["PATH"], **settings}, stderr=log)
-        url = f"http://127.0.0.1:{port}"
+        url = f"{scheme}://127.0.0.1:{port}"
         try:
             assert until(lambda: _up(url) or process.poll() is not None) and process.poll() is None
             gate = Gateway(url, simulator, log, process, upstream)

@@ -40,7 +40,7 @@ SETTINGS = {
     "FIRST_BYTE_S": 1, "HEARTBEAT_S": 1, "BODY_HEARTBEAT_S": 2, "KEEP_AGENTS": 48, "KEEP_AGENT_S": KEEP_S}
 POLLED = ("/health", "/ready", "/v1/models")
 HEALTH_MS = 100         # the 99th of a hundred polls
-GONE_S = 10             # from a caller's leaving to the end of its run
+GONE_S, ENDED_S = 10, 60  # from a caller's leaving to the end of its run: the 99th of a hundred; a leak
 GROWTH_MB, SLOPE = 8, 0.5  # of the worker's memory in the second half; MB a minute there
 
 
@@ -232,7 +232,7 @@ class Soak:
                     response = connection.getresponse()
                     self.agents[response.headers.get("x-cursor2api-agent", "none")] += 1
                     if case.reads == "nothing" and response.status == 200:
-                        code = "left" if until(lambda: self.ended(ask), 15) else "still there"
+                        code = "left" if until(lambda: self.ended(ask), ENDED_S) else "still there"
                     else:
                         code = self.read(case, response, messages, leave)
                         time.sleep(case.quiet)
@@ -242,7 +242,7 @@ class Soak:
                                                for message in messages.values())))
         if code == "left":
             start = time.monotonic()
-            code = code if until(lambda: self.ended(ask), GONE_S) else "its run goes on"
+            code = code if until(lambda: self.ended(ask), ENDED_S) else "its run goes on"
             self.gone.append(time.monotonic() - start)
         elif code == "":
             code = "" if len(messages) == body.get("n", 1) else "choices are missing"
@@ -542,7 +542,7 @@ def measure(gate, seconds: float, callers: int, seed: int) -> bool:
     musts = [(name, count, 0) for name, count in seen.items()]
     if seconds >= 120:  # in less these say nothing
         musts += [("p99 of health checks, ms", worst, HEALTH_MS), ("MB more", tenths[-1] - tenths[5], GROWTH_MB),
-                  ("MB more a minute", slope, SLOPE)]
+                  ("MB more a minute", slope, SLOPE), ("p99 from leaving to the end, s", percentile(soak.gone, 0.99), GONE_S)]
     for name, value, most in musts:
         print(f"{'ok  ' if value <= most else 'FAIL'} {name}: {value:.4g}" + f" (at most {most})" * bool(most))
     return all(value <= most for _, value, most in musts)

@@ -2,6 +2,9 @@
 
 import json
 import socket
+import ssl
+from http.client import HTTPSConnection
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import openai
@@ -335,3 +338,22 @@ def test_a_silent_cursor_is_a_timeout():
         data = events(gate.say(stream=True))
         assert "idle_timeout" in data[-1] and "[DONE]" not in data
         assert settled(gate)
+
+
+def test_over_tls_a_connection_serves_many_requests(monkeypatch):
+    certificate = str(Path(__file__).parent / "localhost.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate)
+    with gateway(scheme="https", environ={
+            "GUNICORN_CMD_ARGS": f"--certfile {certificate} --keyfile {certificate}"}) as gate:
+        caller = HTTPSConnection("127.0.0.1", urlsplit(gate.url).port, timeout=60,
+                                 context=ssl.create_default_context(cafile=certificate))
+        caller.connect()
+        caller.auto_open = False  # once is enough
+        for stream in (False, True) * 5:
+            caller.request("POST", "/v1/chat/completions", json.dumps({
+                "model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "stream": stream}),
+                {"Authorization": "Bearer 0000", "Content-Type": "application/json"})
+            answer = caller.getresponse()
+            assert answer.status == 200 and b"Hello" in answer.read()
+        caller.close()
+        assert "level=error" not in gate.log()
