@@ -542,7 +542,8 @@ def measure(gate, seconds: float, callers: int, seed: int) -> bool:
     musts = [(name, count, 0) for name, count in seen.items()]
     if seconds >= 120:  # in less these say nothing
         musts += [("p99 of health checks, ms", worst, HEALTH_MS), ("MB more", tenths[-1] - tenths[5], GROWTH_MB),
-                  ("MB more a minute", slope, SLOPE), ("p99 from leaving to the end, s", percentile(soak.gone, 0.99), GONE_S)]
+                  ("MB more a minute", slope, SLOPE),
+                  ("p99 from leaving to the end, s", percentile(soak.gone, 0.99), GONE_S)]
     for name, value, most in musts:
         print(f"{'ok  ' if value <= most else 'FAIL'} {name}: {value:.4g}" + f" (at most {most})" * bool(most))
     return all(value <= most for _, value, most in musts)
