@@ -260,7 +260,7 @@ ALL = ("nginx", "naive", "uistream", "floor")
 LOADS = [
     Load("W1", times=300, direct=True, anchors=ALL),
     Load("W2", 64, 3, "flat", (200, 3, 9), anchors=ALL, tricks=("chunks from a template",)),
-    Load("W2L", 64, 3, "lone", (200, 3, 9), tricks=(
+    Load("W2L", 64, 6, "lone", (200, 3, 9), tricks=(
         "calls that hold the lock", "the kernel's timeouts, upstream", "chunks from a template")),
     Load("W2B", 64, 3, "burst", (200, 3, 9), tricks=(
         "frames by one pattern", "chunks from a template", "one write a read")),
