@@ -1,7 +1,6 @@
 """System calls that never wait, made without letting go of the interpreter's lock, and random bytes in store.
 
-Under load, whoever lets go of it has to queue for it again: some six futex calls and two switches of
-threads, which cost more than the call itself (bench/tricks.py).
+Under load, whoever lets go of it queues for it again; bench/results.md has what that is worth.
 """
 
 import ctypes
