@@ -264,8 +264,10 @@ LOADS = [
         "calls that hold the lock", "the kernel's timeouts, upstream", "chunks from a template")),
     Load("W2B", 64, 3, "burst", (200, 3, 9), tricks=(
         "frames by one pattern", "chunks from a template", "one write a read")),
-    Load("W2R", 64, 20, anchors=ALL, tricks=("own HTTP client", "calls that hold the lock")),
-    Load("W3 500", 500, ramp=5, tricks=("little reads", "malloc_trim", "calls that hold the lock"), **PACED),
+    Load("W2R", 64, 20, anchors=ALL, tricks=(
+        "own HTTP client", "calls that hold the lock", "one arena")),
+    Load("W3 500", 500, ramp=5, tricks=(
+        "little reads", "one arena", "malloc_trim", "calls that hold the lock"), **PACED),
     Load("W3 1000", 1000, ramp=5, **PACED),
     Load("W3S", 500, **PACED),
     *(Load(f"W4 {name}", times=times, body=(size, {})) for name, size, times in (

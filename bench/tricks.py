@@ -109,6 +109,8 @@ def undo(name: str) -> None:
         views.chunks = dumped
     elif name == "one write a read":
         views.chunks = each_alone
+    elif name == "one arena":
+        worker.ARENAS = 0
     elif name == "malloc_trim":
         worker.TRIM_S = float("inf")
     else:
