@@ -535,12 +535,12 @@ def measure(gate, seconds: float, callers: int, seed: int) -> bool:
             worst = max(worst, percentile(times, 0.99))
     size = len(samples) / 10  # the least of each tenth: a reply that nobody takes holds megabytes for a while
     tenths = [min(samples[int(n * size):int((n + 1) * size)], key=lambda sample: sample[1]) for n in range(10)]
-    slope = 60 * statistics.linear_regression(*zip(*tenths[5:])).slope
+    more, slope = tenths[-1][1] - tenths[5][1], 60 * statistics.linear_regression(*zip(*tenths[5:])).slope
     print(f"memory of the worker, MB: {' '.join(f'{memory:.1f}' for _, memory in tenths)}; in the second half "
           f"{slope:+.2f} a minute")
     musts = [(name, count, 0) for name, count in seen.items()]
     if seconds >= 120:  # in less these say nothing
-        musts += [("p99 of health checks, ms", worst, HEALTH_MS), ("MB more", tenths[-1][1] - tenths[5][1], GROWTH_MB),
+        musts += [("p99 of health checks, ms", worst, HEALTH_MS), ("MB more", more, GROWTH_MB),
                   ("MB more a minute", slope, SLOPE),
                   ("p99 from leaving to the end, s", percentile(soak.gone, 0.99), GONE_S)]
     for name, value, most in musts:
