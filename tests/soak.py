@@ -41,7 +41,7 @@ SETTINGS = {
 POLLED = ("/health", "/ready", "/v1/models")
 HEALTH_MS = 100         # the 99th of a hundred polls
 GONE_S, ENDED_S = 10, 60  # from a caller's leaving to the end of its run: the 99th of a hundred; a leak
-GROWTH_MB, SLOPE = 8, 0.5  # of the worker's memory in the second half; MB a minute there
+GROWTH_MB, SLOPE = 4, 1   # of the worker's memory in the second half; MB a minute there: it settles slowly
 
 
 # What is asked and played ------------------------------------------------------------------------
