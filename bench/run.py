@@ -258,20 +258,20 @@ PACED = {"mode": "paced", "deltas": (120, 3, 9), "interval": 0.05, "fresh": True
 SMALL, LARGE = 105_000, 420_000     # deltas of 1 to 4 characters: 256 KB and 1 MB
 ALL = ("nginx", "naive", "uistream", "floor")
 LOADS = [
-    Load("W1", times=300, direct=True, anchors=ALL),
-    Load("W2", 64, 3, "flat", (200, 3, 9), anchors=ALL, tricks=("chunks from a template",)),
+    Load("W1", times=1500, direct=True, anchors=ALL, tricks=("heads with bodies",)),
+    Load("W2", 64, 12, "flat", (200, 3, 9), anchors=ALL, tricks=("chunks from a template",)),
     Load("W2L", 64, 6, "lone", (200, 3, 9), tricks=(
         "calls that hold the lock", "the kernel's timeouts, upstream", "chunks from a template")),
-    Load("W2B", 64, 3, "burst", (200, 3, 9), tricks=(
+    Load("W2B", 64, 12, "burst", (200, 3, 9), tricks=(
         "frames by one pattern", "chunks from a template", "one write a read")),
-    Load("W2R", 64, 20, anchors=ALL, tricks=(
-        "own HTTP client", "calls that hold the lock", "one arena")),
-    Load("W3 500", 500, ramp=5, tricks=(
+    Load("W2R", 64, 80, anchors=ALL, tricks=(
+        "own HTTP client", "calls that hold the lock", "heads with bodies", "one arena")),
+    Load("W3 500", 500, ramp=5, anchors=("nginx", "naive", "floor"), tricks=(
         "little reads", "one arena", "malloc_trim", "calls that hold the lock"), **PACED),
     Load("W3 1000", 1000, ramp=5, **PACED),
-    Load("W3S", 500, **PACED),
+    Load("W3S", 500, anchors=("nginx", "naive", "floor"), **PACED),
     *(Load(f"W4 {name}", times=times, body=(size, {})) for name, size, times in (
-        ("1 KB", 1_000, 60), ("100 KB", 100_000, 40), ("1 MB", 1_000_000, 10), ("5 MB", 5_000_000, 4))),
+        ("1 KB", 1_000, 120), ("100 KB", 100_000, 80), ("1 MB", 1_000_000, 30), ("5 MB", 5_000_000, 8))),
     *(Load(f"W5 {kind} {name}", deltas=(count, 1, 4), body=(0, more), anchors=anchors)
       for kind, more, anchors in (("plain", {}, ("nginx", "naive")), ("stop", STOP, ()), ("tools", TOOLS, ()))
       for name, count in (("256 KB", SMALL), ("1 MB", LARGE))),

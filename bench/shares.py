@@ -1,6 +1,6 @@
 """Which modules a chat's CPU goes to: one at a time, in this process, before a simulator in another.
 
-    python bench/shares.py [--deltas 1] [--chats 500] [--set KEEP_AGENTS=0]
+    python bench/shares.py [--deltas 1] [--chats 500] [--size 1000] [--set KEEP_AGENTS=0]
 
 Prints each file's share of the time, as cProfile sees it, and the calls of functions a chat. It weighs many
 short calls too heavily, and counts the calls of held.py as that file's, not as sockets'. Cursor's agents are
@@ -48,7 +48,7 @@ def simulator(deltas: int):
             process.communicate()
 
 
-def profile(deltas: int, chats: int, settings: dict[str, str]) -> pstats.Stats:
+def profile(deltas: int, chats: int, size: int, settings: dict[str, str]) -> pstats.Stats:
     with simulator(deltas) as url, open(os.devnull, "w") as nowhere:
         handler = logging.StreamHandler(nowhere)
         handler.setFormatter(Formatter())
@@ -56,16 +56,19 @@ def profile(deltas: int, chats: int, settings: dict[str, str]) -> pstats.Stats:
         log.addHandler(handler)
         log.setLevel(logging.INFO)
         app = create_app(Config.read({
-            "UPSTREAM": "cloud", "API_KEY": "key", "CURSOR_API_KEY": "key", "CURSOR_BASE_URL": url, **settings}))
+            "UPSTREAM": "cloud", "API_KEY": "key", "CURSOR_API_KEY": "key", "CURSOR_BASE_URL": url,
+            "MAX_INPUT_LENGTH": "0", **settings}))
         client = Client(app)
+        history = [{"role": "user", "content": "A sentence of the history. " * 36}] * (size // 1000)
 
         def chat(number: int) -> None:
             response = client.post("/v1/chat/completions", headers={"Authorization": "Bearer key"}, json={
-                "model": MODEL, "stream": True, "messages": [{"role": "user", "content": f"Chat {number}"}]})
+                "model": MODEL, "stream": True, "messages": [
+                    *history, {"role": "user", "content": f"Chat {number}"}]})
             assert response.data.endswith(b"data: [DONE]\n\n"), response.data
             response.close()
 
-        for number in range(20):
+        for number in range(20 if chats > 20 else 1):
             chat(number)
         profiler = cProfile.Profile()
         profiler.enable()
@@ -80,9 +83,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench/shares.py")
     parser.add_argument("--deltas", type=int, default=1)
     parser.add_argument("--chats", type=int, default=500)
+    parser.add_argument("--size", type=int, default=0, help="bytes of conversation, in messages of 1 KB")
     parser.add_argument("--set", action="append", default=[], help="a setting of the gateway, NAME=VALUE")
     options = parser.parse_args()
-    stats = profile(options.deltas, options.chats, dict(pair.split("=", 1) for pair in options.set))
+    stats = profile(options.deltas, options.chats, options.size, dict(pair.split("=", 1) for pair in options.set))
     own, calls = Counter(), Counter()
     for (file, _, function), (_, count, seconds, _, _) in stats.stats.items():
         path = Path(file)

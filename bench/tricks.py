@@ -109,6 +109,8 @@ def undo(name: str) -> None:
         views.chunks = dumped
     elif name == "one write a read":
         views.chunks = each_alone
+    elif name == "heads with bodies":
+        worker.HEAD = b"never"
     elif name == "one arena":
         worker.ARENAS = 0
     elif name == "malloc_trim":

@@ -14,9 +14,9 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from urllib.parse import unquote
 
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
+from werkzeug.wsgi import ClosingIterator
 
 from . import site, sse
 from .agents import Turn
@@ -47,6 +47,9 @@ class Streamed(Response):
 
     def get_wsgi_headers(self, environ):
         return self.headers  # no length to be found, no place to be made whole: no copy either
+
+    def get_app_iter(self, environ):
+        return ClosingIterator(self.response, self.close)  # it is bytes already
 
 
 def health(request: Call, service: Service) -> Response:
@@ -316,19 +319,21 @@ def _body(request: Call) -> bytes:
         raise ApiError(f"The body is compressed ({coding if coding != 'identity' else transfer:.60}): "
                        "expected plain JSON", status=415, type="invalid_request_error",
                        headers={"Accept-Encoding": "identity"})
+    length, most = request.content_length, request.max_content_length
     try:
-        data = request.get_data(cache=False)
-    except RequestEntityTooLarge:
-        raise ApiError("The body is too large: expected at most "
-                       f"{request.max_content_length} bytes", status=413,
-                       type="invalid_request_error") from None
-    except ClientDisconnected:
+        # The server ends the input where the body does, and Werkzeug's reading would copy it once more.
+        data = b"" if (length or 0) > most else request.environ["wsgi.input"].read(
+            most + 1 if length is None else length)
+    except OSError:
         raise ApiError("The body did not come in time, or was cut", status=408,
                        type="invalid_request_error", code="request_timeout") from None
     except Exception as error:  # of the server, which has its own for each fault of the framing
         raise BadRequest(f"The body is not good HTTP/1.1: {error}") from None
-    if len(data) < (request.content_length or 0):
-        raise ApiError(f"The body was cut: expected {request.content_length} bytes, got {len(data)}", status=408,
+    if max(len(data), length or 0) > most:
+        raise ApiError(f"The body is too large: expected at most {most} bytes", status=413,
+                       type="invalid_request_error")
+    if len(data) < (length or 0):
+        raise ApiError(f"The body was cut: expected {length} bytes, got {len(data)}", status=408,
                        type="invalid_request_error", code="request_timeout")
     return data
 

@@ -29,11 +29,13 @@ from .wsgi import new_id
 log = logging.getLogger("cursor2api")
 
 STATUS = {errors.LimitRequestLine: 414, errors.LimitRequestHeaders: 431, errors.ExpectationFailed: 417}
+HEAD = b"HTTP/1.1 200"
 LIBC = ctypes.CDLL(None)
 M_ARENA_MAX = -8  # mallopt(3)
 ARENAS = 1  # glibc would make eight a core, none of which uses what lies free in another
 TRIM_S = 5
 TICK = 1.0  # seconds between two looks at what a caller has taken
+ALIVE_S = 0.5  # between two signs of life to the master
 
 
 class Connection(socket.socket):
@@ -44,6 +46,7 @@ class Connection(socket.socket):
     deadline = float("inf")  # for the whole of the request that is being read
     _limit: float | None = None  # seconds for a read, gunicorn's
     _sent = _taken = 0       # bytes, by the system and by the caller
+    _head = b""              # of an answer, which leaves with the first of its body
 
     def __init__(self, fileno: int, patience: float):
         """`patience`: seconds in which a caller may take nothing."""
@@ -71,6 +74,12 @@ class Connection(socket.socket):
         raise ConnectionResetError(errno.ECONNRESET, "The request did not come in time")
 
     def sendall(self, data: bytes, flags: int = 0) -> None:
+        if data.startswith(HEAD) and data.endswith(b"\r\n\r\n"):
+            self._head = data
+            return
+        data, self._head = self._head + data, b""
+        if not data:
+            return
         try:
             self._look()
             left = memoryview(data)[(sent := held.send(self, data)):]
@@ -113,7 +122,7 @@ class Connection(socket.socket):
 class Worker(ThreadWorker):
     """Bounds are REQUEST_TIMEOUT and SEND_TIMEOUT of the service's configuration."""
 
-    _trimmed = 0.0
+    _notified = _trimmed = 0.0
 
     def init_process(self):
         with suppress(AttributeError):  # another system
@@ -121,9 +130,12 @@ class Worker(ThreadWorker):
         super().init_process()
 
     def notify(self):
-        super().notify()
-        if time.monotonic() - self._trimmed >= TRIM_S:
-            self._trimmed = time.monotonic()
+        now = time.monotonic()
+        if now - self._notified >= ALIVE_S:  # gunicorn would call the system twice a request
+            self._notified = now
+            super().notify()
+        if now - self._trimmed >= TRIM_S:
+            self._trimmed = now
             with suppress(AttributeError):
                 LIBC.malloc_trim(0)  # what is freed lies in pieces, which glibc keeps
 
@@ -134,6 +146,8 @@ class Worker(ThreadWorker):
         conn.data_ready = conn.initialized or held.readable(conn.sock)
         conn.sock.deadline = time.monotonic() + config.request_timeout
         goes_on = super().handle(conn)
+        if isinstance(conn.sock, Connection):
+            conn.sock.sendall(b"")  # the head of an answer that has no body
         if goes_on is False:
             # Who is refused a large body sends on, and reads the answer only then.
             conn.sock.deadline = float("inf")  # of the request, which is over; this has a limit of its own

@@ -25,9 +25,9 @@ ROUTES = URLS.bind("")
 SLASHES = re.compile("//+")  # as of a base URL that ends in one
 REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 HEADER_NAMES = re.compile(r"[\w ,-]{1,1000}", re.ASCII)
-CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": (
+CORS = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", (
     "x-request-id, x-should-retry, retry-after, server-timing, x-cursor2api-upstream, "
-    "x-cursor2api-agent, x-cursor2api-ignored, x-cursor2api-left-out, x-cursor2api-usage")}
+    "x-cursor2api-agent, x-cursor2api-ignored, x-cursor2api-left-out, x-cursor2api-usage"))]
 FORWARDED = {"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_VIA"}
 
 
@@ -50,9 +50,9 @@ class App:
             time.monotonic, started=time.monotonic(),
             id=given if REQUEST_ID.fullmatch(given) else new_id())
         response = self._dispatch(request)
-        _finish(request, response, self.service)
+        more = _headers(request, response, self.service)
         response.call_on_close(lambda: _note(tally, response.status_code, self.service))
-        return response(environ, start_response)
+        return response(environ, lambda status, headers: start_response(status, headers + more))
 
     def _dispatch(self, request: Call) -> Response:
         try:
@@ -129,22 +129,23 @@ def _error(request: Call, error: ApiError) -> Response:
     return json_response(error.body(), error.headers(), error.status)
 
 
-def _finish(request: Call, response: Response, service: Service) -> None:
-    """What every reply carries."""
-    headers, tally = response.headers, request.tally
-    headers.setdefault("Cache-Control", "no-cache")
+def _headers(request: Call, response: Response, service: Service) -> list[tuple[str, str]]:
+    """What every reply carries beside the headers of its own."""
+    tally = request.tally
     timing = ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in (
         ("queue", tally.queued), ("upstream", tally.opened and tally.opened - tally.started),
         ("total", tally.clock() - tally.started)) if seconds is not None)
-    headers.extend({"x-request-id": tally.id, "x-cursor2api-upstream": service.config.upstream_in_use or "none",
-                    "Server-Timing": timing, **CORS})
+    headers = [("x-request-id", tally.id), ("Server-Timing", timing),
+               ("x-cursor2api-upstream", service.config.upstream_in_use or "none"), *CORS]
+    if "Cache-Control" not in response.headers:
+        headers.append(("Cache-Control", "no-cache"))
     if request.method == "OPTIONS":
         asked = request.headers.get("Access-Control-Request-Headers", "")
-        headers["Access-Control-Allow-Methods"] = "GET, HEAD, POST, OPTIONS"
-        headers["Access-Control-Allow-Headers"] = asked if HEADER_NAMES.fullmatch(asked) else (
-            "authorization, content-type, x-api-key, api-key, x-request-id")
-        headers["Access-Control-Max-Age"] = "86400"
-        headers["Vary"] = "Access-Control-Request-Headers"
+        headers += [("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS"),
+                    ("Access-Control-Allow-Headers", asked if HEADER_NAMES.fullmatch(asked) else (
+                        "authorization, content-type, x-api-key, api-key, x-request-id")),
+                    ("Access-Control-Max-Age", "86400"), ("Vary", "Access-Control-Request-Headers")]
+    return headers
 
 
 def _note(tally: Tally, status: int, service: Service) -> None:

@@ -3,7 +3,7 @@
 import json
 import socket
 import ssl
-from http.client import HTTPSConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -357,3 +357,16 @@ def test_over_tls_a_connection_serves_many_requests(monkeypatch):
             assert answer.status == 200 and b"Hello" in answer.read()
         caller.close()
         assert "level=error" not in gate.log()
+
+
+@pytest.mark.upstreams("simulator")
+def test_answers_with_and_without_a_body_leave_at_once_on_one_connection(gate):
+    caller = HTTPConnection("127.0.0.1", urlsplit(gate.url).port, timeout=60)
+    caller.connect()
+    caller.auto_open = False
+    for method in ("HEAD", "GET", "HEAD", "OPTIONS", "HEAD"):
+        caller.request(method, "/health")
+        answer = caller.getresponse()
+        assert answer.status == (204 if method == "OPTIONS" else 200) and bool(answer.read()) == (method == "GET")
+        assert answer.headers["x-request-id"]
+    caller.close()
