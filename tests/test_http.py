@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import until
+from cursor2api import held
 from cursor2api.errors import UpstreamError, UpstreamTimeout
 from cursor2api.upstream.http import Http, Limits
 from cuts import cuts
@@ -123,6 +124,23 @@ ANSWERS = [
     ("a close", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi", 200, b"hi", False),
     ("the older protocol", b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", 200, b"hi", False),
 ]
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("rest, lasts", [
+    ((b"2\r\n!!\r\n", b"0\r\n\r\n"), True), ((b"0\r\n\r\n",), True), ((b"2\r\n!!\r\n",), False), ((), False),
+    ((b"2\r\n!!\r\n",) * 100 + (b"0\r\n\r\n",), True), ((b"10000\r\n" + b"x" * 65536 + b"\r\n",) * 20, False)])
+def test_a_stream_left_at_its_last_event_gives_its_connection_back_if_the_end_has_come(
+        rest, lasts, tls, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    first = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n"
+    with server([first, b"".join(rest)], OK, tls=tls) as one, (
+            client(one.url.replace("http:", "https:" if tls else "http:"))) as http:
+        response = http.call("GET", "/", stream=True)
+        assert response.read().startswith(b"hi")
+        assert not rest or until(lambda: response.whole or held.readable(response._connection))
+        response.close()
+        assert http.call("GET", "/").content == b"hi" and one.connections == (1 if lasts else 2)
 
 
 @pytest.mark.parametrize("stream", [False, True])

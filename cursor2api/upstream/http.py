@@ -28,6 +28,7 @@ from ..events import Waiting
 
 TICK = 1.0
 READ, LITTLE = 65536, 4096  # bytes; a read takes its room up while it waits
+LAST_READS = 4
 MAX_HEAD = 65536
 DAY = 86400
 DECODER = jsonlib.JSONDecoder()  # json.loads looks anew at how to decode each time
@@ -306,10 +307,14 @@ class Response:
         return not self.whole and (self._chunked or self._left) is not None
 
     def close(self) -> None:
-        """Gives the connection back if the body was read to its end, else ends it."""
-        connection, self._connection = self._connection, None
-        if connection is None:
+        """Gives the connection back if the body was read to its end, or all that is left of it has come,
+        as after a stream's last event; else ends it."""
+        if self._connection is None:
             return
+        for _ in range(LAST_READS):
+            if self.whole or not (self._held or held.readable(self._connection)) or not self.read():
+                break
+        connection, self._connection = self._connection, None
         if self.whole and self._lasts:
             self._http._keep(connection)
         else:
