@@ -258,7 +258,7 @@ PACED = {"mode": "paced", "deltas": (120, 3, 9), "interval": 0.05, "fresh": True
 SMALL, LARGE = 105_000, 420_000     # deltas of 1 to 4 characters: 256 KB and 1 MB
 ALL = ("nginx", "naive", "uistream", "floor")
 LOADS = [
-    Load("W1", times=1500, direct=True, anchors=ALL, tricks=("heads with bodies",)),
+    Load("W1", times=1500, direct=True, anchors=ALL),
     Load("W2", 64, 12, "flat", (200, 3, 9), anchors=ALL, tricks=("chunks from a template",)),
     Load("W2L", 64, 6, "lone", (200, 3, 9), tricks=(
         "calls that hold the lock", "the kernel's timeouts, upstream", "chunks from a template")),
