@@ -28,7 +28,7 @@ from ..events import Waiting
 
 TICK = 1.0
 READ, LITTLE = 65536, 4096  # bytes; a read takes its room up while it waits
-LAST_READS = 4
+LAST_READS = 4  # of a stream that is left: one that goes on must not be followed
 MAX_HEAD = 65536
 DAY = 86400
 DECODER = jsonlib.JSONDecoder()  # json.loads looks anew at how to decode each time
