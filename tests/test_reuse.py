@@ -10,7 +10,7 @@ import pytest
 from conftest import MODEL, gateway, until
 from test_service import PIXEL, WEATHER, events
 
-from cursor2api.agents import Warm
+from cursor2api.agents import WARM_UP, Warm
 
 TIME = {"type": "function", "function": {"name": "get_time", "parameters": {
     "type": "object", "properties": {}}}}
@@ -351,7 +351,7 @@ def test_nobody_waits_for_an_agent_to_be_deleted():
 
 
 def test_an_agent_is_kept_for_its_age_and_no_longer():
-    with gateway(environ={**KEEP, "KEEP_AGENT_S": "1"}) as gate:
+    with gateway(environ={**KEEP, "KEEP_AGENT_S": "4"}) as gate:
         talk = Talk(gate)
         talk.ask("One")
         talk.ask("Two")
@@ -376,7 +376,7 @@ def test_a_stop_leaves_no_agent_at_cursor(warm):
         assert until(lambda: warmed(gate) == warm)
         for n in range(3):
             gate.post({"model": "gemini-3-flash", "messages": [{"role": "user", "content": f"Talk {n}"}]})
-        assert until(lambda: len(left(gate)) == 3 + warm)
+        assert until(lambda: len(left(gate)) >= 3 + warm)
         gate.process.send_signal(signal.SIGTERM)
         gate.process.wait(60)
         assert left(gate) == []
@@ -386,15 +386,16 @@ def test_a_warm_agent_is_one_conversations_only_and_made_anew():
     with gateway(environ={**KEEP, "WARM_AGENTS": "2", "MODELS": f"{MODEL},gemini-3-flash"}) as gate:
         assert until(lambda: warmed(gate) == 2)
         with ThreadPoolExecutor(4) as pool:
-            kinds = pool.map(lambda n: gate.say(f"Talk {n}").headers["x-cursor2api-agent"], range(4))
-            assert [*kinds].count("warm") >= 2
+            kinds = [*pool.map(lambda n: gate.say(f"Talk {n}").headers["x-cursor2api-agent"], range(4))]
+        assert (taken := kinds.count("warm")) >= 2  # more, if some were made anew in time
         talks = [[prompt for prompt in runs if "Talk" in prompt] for runs in prompts(gate)]
         assert max(map(len, talks)) == 1 and sum(map(len, talks)) == 4
         other = Talk(gate, model="gemini-3-flash")
         other.ask("Hello")
         assert other.kind == "new"  # the warm ones are of the model that is in most use
-        assert until(lambda: warmed(gate) == 4)
-        assert {agent["runs"][0]["model"] for agent in gate.agents()[:2]} == {MODEL}
+        assert until(lambda: warmed(gate) >= 2 + taken)
+        warm = [agent["runs"][0] for agent in gate.agents() if WARM_UP in agent["runs"][0]["prompt"]]
+        assert len(warm) == 2 + taken and {run["model"] for run in warm} == {MODEL}
 
 
 def test_warm_agents_are_replaced_when_they_are_too_old():
