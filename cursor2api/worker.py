@@ -20,7 +20,7 @@ from http import HTTPStatus
 
 from gunicorn import util
 from gunicorn.http import errors
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from . import held
 from .errors import BadRequest
@@ -48,10 +48,9 @@ class Connection(socket.socket):
     _sent = _taken = 0       # bytes, by the system and by the caller
     _head = b""              # of an answer, which leaves with the first of its body
 
-    def __init__(self, fileno: int, patience: float):
-        """`patience`: seconds in which a caller may take nothing."""
-        super().__init__(fileno=fileno)
-        super().settimeout(None)
+    def __init__(self, sock: socket.socket, patience: float):
+        """Takes the place of `sock`. `patience`: seconds in which a caller may take nothing."""
+        super().__init__(sock.family, sock.type, sock.proto, sock.detach())
         self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(TICK), 0))
         self._patience, self._looked, self._heard = patience, time.monotonic(), time.monotonic()
 
@@ -139,15 +138,23 @@ class Worker(ThreadWorker):
             with suppress(AttributeError):
                 LIBC.malloc_trim(0)  # what is freed lies in pieces, which glibc keeps
 
+    def accept(self, listener):
+        with suppress(BlockingIOError, ConnectionAbortedError):
+            sock, address = listener.accept()
+            sock = Connection(sock, self.wsgi.service.config.send_timeout)
+            self.nr_conns += 1
+            self.enqueue_req(TConn(self.cfg, sock, address, listener.getsockname()))
+
     def handle(self, conn):
         config = self.wsgi.service.config
-        if type(conn.sock) is socket.socket:  # not yet ours, and no TLS
-            conn.sock = Connection(conn.sock.detach(), config.send_timeout)
         conn.data_ready = conn.initialized or held.readable(conn.sock)
         conn.sock.deadline = time.monotonic() + config.request_timeout
         goes_on = super().handle(conn)
-        if isinstance(conn.sock, Connection):
-            conn.sock.sendall(b"")  # the head of an answer that has no body
+        try:
+            if isinstance(conn.sock, Connection):
+                conn.sock.sendall(b"")  # the head of an answer that has no body
+        except OSError:
+            goes_on = False
         if goes_on is False:
             # Who is refused a large body sends on, and reads the answer only then.
             conn.sock.deadline = float("inf")  # of the request, which is over; this has a limit of its own
