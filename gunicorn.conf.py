@@ -1,6 +1,7 @@
 """gunicorn's settings; each can be replaced on its command line."""
 
 import atexit
+import gc
 import os
 import re
 import secrets
@@ -69,6 +70,7 @@ def post_worker_init(worker):
     signal.signal(signal.SIGTERM, lambda number, frame: service.drain(
         lambda: worker.handle_exit(number, None)))
     service.start()
+    gc.freeze()  # a full collection need not look at what stays: 3 ms in which nothing else ran
 
 
 def worker_exit(server, worker):
