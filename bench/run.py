@@ -30,6 +30,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 TICKS = os.sysconf("SC_CLK_TCK")
 WORKERS = 2
+DEPLOYED = dict(re.findall(r"(\w+)=(\S+)", (ROOT / "Procfile").read_text()))  # the gateway's environment
 SET: dict[str, str] = {}  # settings of the gateway, beside its usual ones
 THREADS = 1100      # each worker can hold all the streams of the largest workload
 SAMPLE = """The quick brown fox, \"quoted\", costs 5 € in Zürich; 3 < 4 and `code` is code.
@@ -167,7 +168,7 @@ def started(name: str, upstream: int, folder: Path):
         environ |= {"UPSTREAM": "uistream" if name == "uistream" else "cloud", "CURSOR_API_KEY": "bench",
                     "UISTREAM_URL": at + "/chat", "MODELS": "bench",
                     "CURSOR_BASE_URL": at, "MAX_INPUT_LENGTH": "0",
-                    "WEB_CONCURRENCY": str(WORKERS), "THREADS": str(THREADS)} | SET
+                    "WEB_CONCURRENCY": str(WORKERS), "THREADS": str(THREADS)} | DEPLOYED | SET
     with open(folder / f"{name}.log", "wb") as log:
         # In their own directory naive and floor meet no gunicorn.conf.py.
         process = subprocess.Popen(command, cwd=HERE if name in ("naive", "floor") else ROOT, env=environ,
