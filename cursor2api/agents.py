@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 
@@ -163,6 +164,11 @@ class Stream:
         self.kind, self.plan, self._ahead = "new", self._whole, []
         self._stream = self._anew()
         return True
+
+    def settle(self) -> None:
+        """Something of the reply has left: no new agent takes over, and what it would be told is let go."""
+        self._anew = None
+        self.plan = self._whole = replace(self.plan, prompt="", images=())
 
     def follow_up(self, plan: Plan, reply: str) -> None:
         self._stream.follow_up(plan, reply)

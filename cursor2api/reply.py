@@ -5,7 +5,7 @@ one repair turn for a reply that breaks the chat's terms, and several replies si
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from itertools import repeat
 
@@ -44,11 +44,13 @@ def reply(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[], str
     A reply of which the caller got all that the agent said goes to `keep` before its Finish leaves: the
     next chat may come at once. Raises ApiError, also for a reply that stays unfit.
     """
-    said = StringIO()
+    said, prompt_tokens = StringIO(), plan.prompt_tokens
+    # The conversation can be long: it is not held until the reply's end.
+    plan, chat = replace(plan, prompt="", images=()), replace(chat, messages=())
     events = _repaired(stream, chat, plan, terms, new_id, note, said)
     if keep:
         events = _remembered(events, lambda called: _whole(stream, chat, plan, said, called), keep)
-    events = count_usage(events, plan.prompt_tokens)
+    events = count_usage(events, prompt_tokens)
     return events if terms.expose_thinking else hide_thinking(events)
 
 
@@ -78,7 +80,9 @@ def _repaired(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[],
                 elif terms.hold and kind is not Waiting:
                     kept.append(event)
                 else:
-                    left = left or kind is Text or kind is ToolCall
+                    if not left and (kind is Text or kind is ToolCall):
+                        left = True
+                        stream.settle()
                     thought = thought or kind is Reasoning
                     yield event
             else:

@@ -128,15 +128,16 @@ def chat_completions(request: Call, service: Service) -> Response:
                       whole_calls=config.tool_streaming == "whole",
                       insist_on_call=config.kilo_tool_strict)
         turn = service.agents.open(chat, choice, caller, token()[:8])
-        for stream in turn.streams:
+        streams = turn.streams
+        for stream in streams:
             stack.callback(stream.close)
         note = partial(_log_note, tally.id)
         replies = [reply(stream, chat, turn.plan, terms, new_call_id, note, turn.keep(index))
-                   for index, stream in enumerate(turn.streams)]
+                   for index, stream in enumerate(streams)]
         if config.debug_content:
-            log.info("prompt", extra={"facts": {"id": tally.id, "content": turn.streams[0].plan.prompt}})
+            log.info("prompt", extra={"facts": {"id": tally.id, "content": streams[0].plan.prompt}})
             replies = [_noted(each, tally.id) for each in replies]
-        pairs = side_by_side(replies, lambda index: turn.streams[index].close())
+        pairs = side_by_side(replies, lambda index: streams[index].close())
         stack.callback(pairs.close)
 
         def headers(usage: str) -> dict[str, str]:
@@ -146,7 +147,7 @@ def chat_completions(request: Call, service: Service) -> Response:
         if not chat.stream:
             texts = watch.over(completion(pairs, head, tally, count=chat.n))
             return _body_response(texts, tally, headers, config.body_heartbeat_s, stack)
-        watch.wait(turn.streams, config.first_byte_s)
+        watch.wait(streams, config.first_byte_s)
         tally.opened = tally.clock()
         texts = watch.over(chunks(pairs, head, tally, count=chat.n, include_usage=chat.include_usage))
         heartbeat = {"chunk": sse.data(head.heartbeat(chat.include_usage)), "comment": sse.COMMENT,

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import shlex
 import signal
 import socket
@@ -70,6 +71,12 @@ def until(condition, seconds=30):
     while not (value := condition()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return value
+
+
+def resident(gate):
+    """Bytes of memory that the workers hold."""
+    return sum(int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) * 1024
+               for pid in gate.workers())
 
 
 def free_port():

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import MODEL, UPSTREAMS, gateway, until
+from conftest import MODEL, UPSTREAMS, gateway, resident, until
 from test_service import events, settled
 
 CERTIFICATE = Path(__file__).parent / "localhost.pem"
@@ -517,12 +517,6 @@ def test_callers_who_leave_while_their_agents_boot_hold_up_no_other_end(cursor):
     assert until(lambda: cursor.agents()[-1]["runs"][0]["status"] == "CANCELLED")
     assert {agent["runs"][0]["status"] for agent in cursor.agents()[:6]} == {"CREATING"}
     assert settled(cursor)
-
-
-def resident(gate):
-    """Bytes of memory that the workers hold."""
-    return sum(int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) * 1024
-               for pid in gate.workers())
 
 
 def test_a_caller_who_takes_nothing_is_ended_and_its_slot_is_free():

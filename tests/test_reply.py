@@ -39,6 +39,9 @@ class Stream:
     def renew(self, error):
         return False
 
+    def settle(self):
+        pass
+
 
 def chat_of(**options):
     return parse(json.dumps({"model": "m", "messages": [{"role": "user", "content": "Hi"}],

@@ -4,10 +4,11 @@ import json
 import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import openai
 import pytest
-from conftest import MODEL, gateway, until
+from conftest import MODEL, gateway, resident, until
 from test_service import PIXEL, WEATHER, events
 
 from cursor2api.agents import WARM_UP, Warm
@@ -319,6 +320,26 @@ def test_after_a_failure_nothing_is_kept(gate, stream, reply):
     response = gate.say(stream=stream)
     assert response.status_code != 200 or "[DONE]" not in response.text
     assert until(lambda: gate.agents() and not left(gate))
+
+
+@pytest.mark.parametrize("kind", ["new", "reused"])
+def test_a_stream_that_has_begun_holds_its_conversation_no_more(kind):
+    with gateway(environ={**KEEP, "MAX_INPUT_LENGTH": "0"}) as gate, ExitStack() as stack:
+        talks = [Talk(gate) for _ in range(10)]
+        for n, talk in enumerate(talks):
+            text = f"Talk {n} " + "is long. " * 150_000
+            talk.ask(text) if kind == "reused" else talk.messages.append({"role": "user", "content": text})
+        gate.simulator.script({"replies": [{"text": "word " * 4000, "delay": 0.05, "times": 0}]})
+        before = resident(gate)
+        for talk in talks:
+            response = stack.enter_context(gate.post({"model": MODEL, "stream": True, "messages": [
+                *talk.messages, {"role": "user", "content": "Go on"}]}, stream=True))
+            assert response.headers["x-cursor2api-agent"] == kind
+            lines = response.iter_lines(decode_unicode=True, chunk_size=1)
+            stack.callback(lines.close)
+            assert any("word" in line for line in lines)
+        assert until(lambda: resident(gate) - before < 10_000_000)  # of 13 MB, held once or twice
+        assert gate.simulator.open_streams == 10
 
 
 def test_a_caller_who_left_has_no_agent_kept(gate):

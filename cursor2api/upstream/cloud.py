@@ -154,11 +154,11 @@ class Stream:
         self.path = f"/v1/agents/{self._agent}"
         self.creating: Iterator[Response | None] | None = None
         self._usage = Usage(0, 0)
-        self._start(plan, last_run)
-        self._events = self._steps()
+        self._start(last_run)
+        self._events = self._steps(self._create(plan))
 
-    def _start(self, plan: Plan, last_run: str) -> None:
-        self._plan, self._last_run = plan, last_run  # "" for an agent that is still to be made
+    def _start(self, last_run: str) -> None:
+        self._last_run = last_run  # "" for an agent that is still to be made
         self._run_id: str | None = None
         self._over = False   # the run is; its last words may still have to leave
         self._whole = False  # its Finish has left
@@ -213,26 +213,26 @@ class Stream:
                 yield from self._ask("POST", f"{self.path}/runs/{quote(self._run_id)}/cancel", timeout=30)
             except ApiError as error:  # the agent tells whether it is still busy
                 log.debug("a run could not be cancelled: %s", error.code)
-        self._start(plan, self._run_id)
-        yield from self._steps()
+        self._start(self._run_id)
+        yield from self._steps(self._create(plan))
 
-    def _steps(self) -> Iterator[Event]:
-        yield from self._create()
+    def _steps(self, creation: Iterator[Event]) -> Iterator[Event]:
+        yield from creation  # which then holds the prompt no more
         yield from self._follow()
         self._over = True
 
-    def _create(self) -> Iterator[Event]:
-        prompt = {"text": self._plan.prompt}
-        if self._plan.images:
-            prompt["images"] = [_image(image.url) for image in self._plan.images]
+    def _create(self, plan: Plan) -> Iterator[Event]:
+        prompt = {"text": plan.prompt}
+        if plan.images:
+            prompt["images"] = [_image(image.url) for image in plan.images]
         body = {"prompt": prompt}
         path = f"{self.path}/runs"
         if not self._last_run:
             path = "/v1/agents"
             body |= {"agentId": self._agent, "name": AGENT_NAME, "env": {"type": "cloud"}, "repos": [],
-                     "model": {"id": self._plan.model}}
-            if self._plan.params:
-                body["model"]["params"] = [{"id": id, "value": value} for id, value in self._plan.params]
+                     "model": {"id": plan.model}}
+            if plan.params:
+                body["model"]["params"] = [{"id": id, "value": value} for id, value in plan.params]
         response = yield from self._ask("POST", path, json=body, posts=True)
         run = response.object.get("run")
         if not isinstance(run, dict):  # agent_id_conflict, or a cut answer: the POST did reach Cursor

@@ -82,7 +82,7 @@ class Stream:
         self._events = self._steps()
 
     def _start(self, plan: Plan) -> None:
-        self._plan = plan
+        self._plan: Plan | None = plan
         self._asked: Iterator | None = None  # gives the answer that the caller did not wait for
         self._body: Response | None = None
         self._run_id = ""
@@ -185,7 +185,7 @@ class Stream:
                 kind = KINDS.get(message.get("type"))
                 if kind and (text := _text(message)):
                     yield from self._answer()
-                    self._said = True
+                    self._said, self._plan = True, None  # nothing is tried again
                     yield kind(text)
                 elif message.get("type") == "usage":
                     usage = _usage(message.get("usage")) or usage
