@@ -4,6 +4,7 @@ import atexit
 import gc
 import os
 import re
+import resource
 import secrets
 import shutil
 import signal
@@ -26,6 +27,7 @@ from gunicorn.glogging import Logger  # noqa: E402
 from app import read_config  # noqa: E402
 from cursor2api.logs import settings  # noqa: E402
 from cursor2api.service import STOP_S  # noqa: E402
+from cursor2api.worker import RELOADS  # noqa: E402
 
 options = read_config()
 if ours:
@@ -41,6 +43,12 @@ threads = options.threads
 # What is over threads may be idle, as clients and routers keep connections; when all are taken not even
 # a health check is let in. None to spare made a delta's delay ten times as long (p99, 500 begun at once).
 worker_connections = max(1000, 2 * threads)
+# A stream has two descriptors, and as many idle ones may wait for the next; often only 1024 are allowed.
+files = 2 * worker_connections + 100
+allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+if resource.RLIM_INFINITY != allowed < files:
+    files = files if most == resource.RLIM_INFINITY else min(files, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
 backlog = 2048             # with 64 the slowest of 500 streams begun at once waited 4.7 s, not 1.6
 bind = f"0.0.0.0:{options.port}"
 timeout = 60               # of a worker's heartbeat; it never ends a stream
@@ -64,11 +72,19 @@ def when_ready(server):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(options.request_timeout))
 
 
+def on_reload(server):
+    """SIGHUP: what there is of workers is told to end when the new ones have begun."""
+    RELOADS[0] = (RELOADS[0] + 1) % 256
+
+
 def post_worker_init(worker):
     """SIGTERM drains first: the worker goes on answering, /ready with 503, while replies end."""
     service = worker.wsgi.service
-    signal.signal(signal.SIGTERM, lambda number, frame: service.drain(
-        lambda: worker.handle_exit(number, None)))
+
+    def end(number, frame):
+        worker.leave()
+        service.drain(lambda: worker.handle_exit(number, None))
+    signal.signal(signal.SIGTERM, end)
     service.start()
     gc.freeze()  # a full collection need not look at what stays: 3 ms in which nothing else ran
 

@@ -241,7 +241,8 @@ class Config:
         8.0, _number(float, 0, DAY), "a streaming reply starts after this even if the upstream has "
         "not answered yet; a refusal before it has its true HTTP status")
     heartbeat_s: float = _option(
-        10.0, _number(float, 0.1, DAY), "a quiet stream sends a heartbeat this often")
+        10.0, _number(float, 0.1, DAY), "a quiet stream sends a heartbeat this often, and looks once a "
+        "second whether one is due")
     heartbeat: str = _option(
         "chunk", _one_of("chunk", "comment", "off"), "what a heartbeat is: chunk is one with an empty "
         "delta, comment the line : keep-alive, off none")

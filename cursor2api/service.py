@@ -35,6 +35,7 @@ class Service:
     files: dict[str, File]  # the page
     draining: bool = False
     cut: bool = field(default=False, init=False)  # replies that still run end with an error frame
+    parsing: threading.Lock = field(default_factory=threading.Lock, init=False)  # of large bodies
     _closing: threading.Lock = field(default_factory=threading.Lock, init=False)
     _closed: bool = field(default=False, init=False)
 

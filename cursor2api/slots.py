@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from .errors import ApiError
 
+LOOK_S = 0.5
+
 
 class Slots:
     """`limit` slots for which at most `waiting` requests wait at a time."""
@@ -19,8 +21,11 @@ class Slots:
         self._queue: deque[object] = deque()
         self._shut = False
 
-    def take(self, count: int, seconds: float) -> float:
-        """Takes `count` slots, first come first served; the seconds waited. Raises ApiError 503."""
+    def take(self, count: int, seconds: float, look: Callable[[], None] = lambda: None) -> float:
+        """Takes `count` slots, first come first served; the seconds waited. Raises ApiError 503.
+
+        While it waits it calls `look` now and then, which may raise what ends the wait.
+        """
         start = self._clock()
         place = object()
         count = min(count, self.limit)
@@ -36,7 +41,8 @@ class Slots:
                         raise ApiError("The service is busy with as many replies as it can make at once "
                                        f"({self.limit}): try again soon", status=503, code="overloaded",
                                        retry_after=1)
-                    self._free.wait(left)
+                    self._free.wait(min(left, LOOK_S))
+                    look()
                 raise draining()
             finally:
                 self._queue.remove(place)

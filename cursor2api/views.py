@@ -34,6 +34,10 @@ from .tally import Tally
 
 log = logging.getLogger("cursor2api")
 
+UNBUFFERED = {"X-Accel-Buffering": "no"}  # nginx would gather it
+SENT_AT_ONCE = 16_000  # bytes for which the system has room: no thread waits for the caller to take them
+LARGE = 1_000_000  # bytes of a body whose objects may take 25 times as much: one is parsed at a time
+
 
 class Call(Request):
     """A request with what is known of it: whose it is and what is counted."""
@@ -114,11 +118,15 @@ def chat_completions(request: Call, service: Service) -> Response:
     """A completion, or chunks with `"stream": true`."""
     config, caller, tally = service.config, request.caller, request.tally
     service.keys.count(caller)
-    chat = parse(_body(request), max_n=config.max_n, strict_params=config.strict_params)
+    body = _body(request)
+    with service.parsing if len(body) > LARGE else nullcontext():
+        chat = parse(body, max_n=config.max_n, strict_params=config.strict_params)
+    del body
+    watch = Watch(request, service)
     _upstream(request, service)
     with ExitStack() as stack:
         stack.enter_context(service.keys.streams(caller, chat.n))
-        tally.queued = stack.enter_context(_slots(service, chat.n))
+        tally.queued = stack.enter_context(_slots(service, chat.n, watch.look))
         choice = service.models.choose(chat.model, chat.reasoning_effort, caller.upstream_key)
         tally.model = choice.model.id
         service.keys.allow(caller, choice.model.id)
@@ -143,7 +151,6 @@ def chat_completions(request: Call, service: Service) -> Response:
         def headers(usage: str) -> dict[str, str]:
             return _reply_headers(chat, choice, turn, tally, usage)
 
-        watch = Watch(request, service)
         if not chat.stream:
             texts = watch.over(completion(pairs, head, tally, count=chat.n))
             return _body_response(texts, tally, headers, config.body_heartbeat_s, stack)
@@ -154,7 +161,7 @@ def chat_completions(request: Call, service: Service) -> Response:
                      "off": b""}[config.heartbeat]
         return _until_closed(stack, Streamed(
             sse.encode(texts, heartbeat, config.heartbeat_s, tally), mimetype="text/event-stream",
-            headers=headers("in-stream")))
+            headers={**headers("in-stream"), **UNBUFFERED}))
 
 
 URLS = Map([
@@ -205,7 +212,7 @@ class Watch:
             nonlocal end
             try:
                 while (left := end - self._tally.clock()) > 0 and not stream.wait(min(left, self.EVERY_S)):
-                    self._look()
+                    self.look()
             except BaseException:
                 end = 0.0  # of the others' waits
                 raise
@@ -224,7 +231,7 @@ class Watch:
         try:
             for text in texts:
                 if not text:
-                    self._look()
+                    self.look()
                 yield text
             tally.whole = True
         except ApiError as error:
@@ -234,7 +241,7 @@ class Watch:
             tally.error = InternalError()
             raise
 
-    def _look(self) -> None:
+    def look(self) -> None:
         now = self._tally.clock()
         if now < self._next:
             return
@@ -277,23 +284,23 @@ def _body_response(texts: Iterator[str], tally: Tally, headers: Callable[[str], 
         pass
     if text:
         next(texts, None)
-        return Response(text, mimetype="application/json", headers=headers(tally.usage["source"]))
+        response = Response(text, mimetype="application/json", headers=headers(tally.usage["source"]))
+        return response if len(text) < SENT_AT_ONCE else _until_closed(stack, response)
     return _until_closed(stack, Streamed(
         sse.body(texts, every, tally), mimetype="application/json",
-        headers=headers("in-body")))
+        headers={**headers("in-body"), **UNBUFFERED}))
 
 
 def _until_closed(stack: ExitStack, response: Response) -> Response:
-    """The response; what `stack` holds is let go at its end."""
-    response.headers["X-Accel-Buffering"] = "no"
+    """The response; what `stack` holds is let go when it has been sent."""
     response.call_on_close(stack.pop_all().close)
     return response
 
 
 @contextmanager
-def _slots(service: Service, count: int) -> Iterator[float]:
+def _slots(service: Service, count: int, look: Callable[[], None] = lambda: None) -> Iterator[float]:
     """Holds slots; gives the seconds that were waited for them."""
-    queued = service.slots.take(count, service.config.queue_s)
+    queued = service.slots.take(count, service.config.queue_s, look)
     service.metrics.slot(count)
     try:
         yield queued

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import json
 import logging
+import mmap
 import select
 import socket
 import struct
@@ -36,6 +37,9 @@ ARENAS = 1  # glibc would make eight a core, none of which uses what lies free i
 TRIM_S = 5
 TICK = 1.0  # seconds between two looks at what a caller has taken
 ALIVE_S = 0.5  # between two signs of life to the master
+PAUSE_S = 0.1  # after a connection could not be taken
+LAST_S = 2.0   # for requests that are still coming in at a stop; gunicorn gives idle connections as much
+RELOADS = mmap.mmap(-1, 1)  # how often, modulo 256, the master has begun anew; all its workers see it
 
 
 class Connection(socket.socket):
@@ -43,7 +47,7 @@ class Connection(socket.socket):
     it to and fro, seven system calls a request. Its errors are those that gunicorn takes for a caller who left.
     """
 
-    deadline = float("inf")  # for the whole of the request that is being read
+    last = deadline = float("inf")  # for all requests, for the whole of the one that is being read
     _limit: float | None = None  # seconds for a read, gunicorn's
     _sent = _taken = 0       # bytes, by the system and by the caller
     _head = b""              # of an answer, which leaves with the first of its body
@@ -51,6 +55,7 @@ class Connection(socket.socket):
     def __init__(self, sock: socket.socket, patience: float):
         """Takes the place of `sock`. `patience`: seconds in which a caller may take nothing."""
         super().__init__(sock.family, sock.type, sock.proto, sock.detach())
+        super().settimeout(None)  # on some systems it would not wait, as the listener does not
         self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(TICK), 0))
         self._patience, self._looked, self._heard = patience, time.monotonic(), time.monotonic()
 
@@ -67,7 +72,7 @@ class Connection(socket.socket):
         if flags:
             return super().recv(size, flags)
         end = self.deadline if self._limit is None else min(self.deadline, time.monotonic() + self._limit)
-        while time.monotonic() < end:
+        while time.monotonic() < min(end, Connection.last):
             with suppress(BlockingIOError):
                 return super().recv(size)
         raise ConnectionResetError(errno.ECONNRESET, "The request did not come in time")
@@ -121,11 +126,12 @@ class Connection(socket.socket):
 class Worker(ThreadWorker):
     """Bounds are REQUEST_TIMEOUT and SEND_TIMEOUT of the service's configuration."""
 
-    _notified = _trimmed = 0.0
+    _notified = _trimmed = _short = 0.0
 
     def init_process(self):
         with suppress(AttributeError):  # another system
             LIBC.mallopt(M_ARENA_MAX, ARENAS)
+        self._reloads = RELOADS[0]
         super().init_process()
 
     def notify(self):
@@ -139,11 +145,31 @@ class Worker(ThreadWorker):
                 LIBC.malloc_trim(0)  # what is freed lies in pieces, which glibc keeps
 
     def accept(self, listener):
-        with suppress(BlockingIOError, ConnectionAbortedError):
+        """gunicorn's ends the worker, with all its replies, when no descriptor or no thread is to be had."""
+        try:
             sock, address = listener.accept()
             sock = Connection(sock, self.wsgi.service.config.send_timeout)
             self.nr_conns += 1
             self.enqueue_req(TConn(self.cfg, sock, address, listener.getsockname()))
+        except (BlockingIOError, ConnectionAbortedError):
+            pass
+        except (OSError, RuntimeError) as error:
+            if (now := time.monotonic()) - self._short >= TRIM_S:
+                self._short = now
+                log.error("a connection must wait", extra={"facts": {"why": error}})
+            time.sleep(PAUSE_S)
+
+    def leave(self):
+        """At SIGTERM, before running replies have ended: if other workers take this one's place, they also
+        take what comes, and nothing is refused here. Without others it goes on answering."""
+        if self._reloads != RELOADS[0]:
+            self.worker_connections = 0
+            self.set_accept_enabled(False)
+            self._cap_keepalive(time.monotonic())
+
+    def handle_exit(self, sig, frame):
+        Connection.last = time.monotonic() + LAST_S
+        super().handle_exit(sig, frame)
 
     def handle(self, conn):
         config = self.wsgi.service.config

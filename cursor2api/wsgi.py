@@ -169,6 +169,7 @@ def _note(tally: Tally, status: int, service: Service) -> None:
         "prompt_tokens": usage.get("prompt_tokens"), "completion_tokens": usage.get("completion_tokens"),
         "finish": ",".join(tally.finishes) or None, "closed_by": closed_by, "why": why}})
     service.metrics.count(tally, status, closed_by, why)
+    tally.error = None  # its traceback holds what came with the request, and that holds the tally
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -2,17 +2,19 @@
 
 import copy
 import json
+import re
 import select
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import requests
-from conftest import MODEL, UPSTREAMS, gateway, until
+from conftest import MODEL, UPSTREAMS, gateway, resident, until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_faults import resident
 
 from cursor2api.parameters import PARAMETERS
 
@@ -369,6 +371,31 @@ def test_the_process_does_not_grow(service):
         if time == 1:
             before = resident(service)
     assert until(lambda: resident(service) < before + 10_000_000), (before, resident(service))
+
+
+def test_what_is_refused_is_not_held():
+    body = valid(n=0, messages=[{"role": "user", "content": "a" * 15_000_000}])
+    with gateway() as gate:
+        before = resident(gate)
+        for _ in range(6):
+            assert gate.post(body).status_code == 400
+        assert until(lambda: resident(gate) - before < 30_000_000)  # of 90 MB
+
+
+def test_large_bodies_are_parsed_one_at_a_time():
+    def peak(bodies):
+        with gateway() as gate, ThreadPoolExecutor(bodies) as pool:
+            before = peak_of(gate)
+            assert {each.status_code for each in pool.map(post, [gate] * bodies, [dense] * bodies)} == {200}
+            return peak_of(gate) - before
+    dense = instead("xyz", b"[" + b"[]," * 2_000_000 + b"[]]", x="xyz")
+    # Each has also its own bytes, which are read before.
+    assert peak(4) < peak(1) + 6 * len(dense)
+
+
+def peak_of(gate):
+    [pid] = gate.workers()
+    return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) * 1024
 
 
 TALK = [

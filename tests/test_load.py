@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import threading
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 from conftest import MODEL, gateway, until
+from test_faults import ask
 from test_service import events, fold, settled
 
 from cursor2api.errors import ApiError
@@ -81,6 +83,28 @@ def test_a_body_takes_a_slot_as_a_stream_does(full):
         full.simulator.script({"replies": [{"text": "done", "times": 0}]})
         cancel_all(full)
         assert sorted(each.result().status_code for each in waiting) == [200, 200, 200, 503]
+
+
+def test_a_body_that_its_caller_does_not_read_keeps_its_slot():
+    script = {"replies": [{"text": "word " * 1_000_000, "chunk": 100_000}, {"text": "done", "times": 0}]}
+    with gateway(script, {"MAX_STREAMS": "1", "QUEUE_S": "0.1"}) as gate, ask(gate, False, buffer=65536) as caller:
+        assert until(lambda: waits(gate))
+        assert gate.say().json()["error"]["code"] == "overloaded"
+        assert len(gate.agents()) == 1 and gate.get("/health").ok
+        while b"}" not in caller.recv(1_000_000)[-1:]:
+            pass
+        assert until(lambda: gate.say().ok)
+
+
+def test_who_leaves_while_it_waits_for_a_slot_costs_nothing():
+    with gateway(environ={"THREADS": "6", "MAX_STREAMS": "1", "QUEUE_S": "60"}, script={"replies": [LONG]}
+                 ) as gate, ExitStack() as stack:
+        begun(gate, stack)
+        for place in ("first", "second"):
+            ask(gate, False, id=place).close()
+        for place in ("first", "second"):
+            assert until(lambda: gate.lines(id=place, status="499", closed_by="caller", why="caller_left"))
+        assert len(gate.agents()) == 1
 
 
 def test_who_waits_too_long_for_a_slot_is_told_to_come_again():
@@ -282,16 +306,26 @@ def test_a_caller_who_does_not_read_keeps_no_agent_alive_at_a_stop():
             caller.connect((url.hostname, url.port))
             caller.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\napi-key: 0000\r\n"
                            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))
-            assert until(lambda: waits(gate.workers()[0])), "the worker has no room to send"
+            assert until(lambda: waits(gate)), "the worker has no room to send"
             gate.process.send_signal(signal.SIGTERM)
             gate.process.wait(30)
         assert len(gate.agents()) == 3 and all(agent["deleted"] for agent in gate.agents())
 
 
-def waits(pid):
-    """Whether a process has sent much that its peer does not take."""
-    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
-    return any(int(row[4].partition(":")[0], 16) > 1_000_000 for row in rows)
+def waits(gate):
+    """Whether the service has sent much that its caller does not take."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(int(row[1].partition(":")[2], 16) == urlsplit(gate.url).port
+               and int(row[4].partition(":")[0], 16) > 1_000_000 for row in rows)
+
+
+def test_a_stop_does_not_wait_for_a_request_that_does_not_come():
+    with gateway(environ={"GRACE_S": "600"}) as gate, socket.socket() as slow:
+        slow.connect(("127.0.0.1", urlsplit(gate.url).port))
+        slow.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localh")
+        assert until(lambda: len(list(Path(f"/proc/{gate.workers()[0]}/task").iterdir())) > 1)
+        gate.process.send_signal(signal.SIGTERM)
+        assert gate.process.wait(30) == 0
 
 
 def test_a_stop_without_replies_does_not_wait():
@@ -352,6 +386,40 @@ def test_what_a_killed_worker_left_is_deleted_while_the_service_runs():
 
 def deleted(gate, id):
     return next(agent["deleted"] for agent in gate.agents() if agent["id"] == id)
+
+
+def test_a_reload_cuts_nothing_and_refuses_nothing():
+    with gateway(script={"replies": [{"text": "word " * 100, "delay": 0.05}, {"text": "done", "times": 0}]}
+                 ) as gate, ExitStack() as stack:
+        lines = begun(gate, stack)
+        [old] = gate.workers()
+        gate.process.send_signal(signal.SIGHUP)
+        assert until(lambda: len(gate.workers()) == 2 and gate.log().count("Booting worker") == 2)
+        for _ in range(40):
+            assert gate.say().status_code == requests.get(gate.url + "/ready", timeout=10).status_code == 200
+        assert old in gate.workers(), "its stream goes on"
+        assert list(lines)[-2:] == ["data: [DONE]", ""]
+        assert until(lambda: gate.workers() and old not in gate.workers())
+
+
+def test_without_descriptors_connections_wait_and_replies_go_on():
+    with gateway(script={"replies": [{"text": "word " * 60, "delay": 0.05}, {"text": "done", "times": 0}]}
+                 ) as gate, ExitStack() as stack:
+        lines = begun(gate, stack)
+        [worker] = gate.workers()
+        soft, hard = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+        assert soft > 2000
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (
+            max(map(int, os.listdir(f"/proc/{worker}/fd"))) + 3, hard))
+        callers = [stack.enter_context(socket.create_connection(("127.0.0.1", urlsplit(gate.url).port), 30))
+                   for _ in range(9)]
+        for caller in callers:
+            caller.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert until(lambda: "a connection must wait" in gate.log())
+        assert list(lines)[-2:] == ["data: [DONE]", ""]
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (soft, hard))
+        assert all(b"200 OK" in caller.recv(1000) for caller in callers)
+        assert gate.workers() == [worker]
 
 
 def test_a_worker_that_is_killed_leaves_the_others_at_work():
