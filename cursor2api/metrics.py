@@ -1,6 +1,8 @@
 """The metrics of GET /metrics: every request's tally, counted across all of gunicorn's workers."""
 
+import os
 from functools import lru_cache
+from glob import glob
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -62,5 +64,18 @@ class Metrics:
         if not self._directory:
             return generate_latest(self._own)
         everyone = CollectorRegistry()
-        MultiProcessCollector(everyone, self._directory)
+        _Everyone(everyone, self._directory)
         return generate_latest(everyone)
+
+
+class _Everyone(MultiProcessCollector):
+    def collect(self):
+        return self.merge([path for path in glob(f"{self._path}/*.db") if _size(path)])
+
+
+def _size(path: str) -> int:
+    """In bytes. A worker that is starting has files that are empty yet, one that has ended has none."""
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0
