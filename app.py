@@ -95,7 +95,11 @@ def make_store(config: Config):
         raise ConfigError("REDIS_URL: expected redis-py to be installed: pip install -r "
                           "requirements-redis.txt") from None
     scope = digest(f"{config.cursor_base_url} {config.cursor_api_key}")[:16]
-    return SharedConversations(config.redis_url, scope, config.keep_agents, config.keep_agent_s)
+    try:
+        return SharedConversations(config.redis_url, scope, config.keep_agents, config.keep_agent_s)
+    except (ValueError, TypeError):  # whose words could show a piece of the password
+        raise ConfigError("REDIS_URL: expected a URL with a port, a number and options that redis-py "
+                          "knows, special characters of a password as %XX") from None
 
 
 def read_page(config: Config) -> dict[str, site.File]:

@@ -7,6 +7,7 @@ key. If it fails, that is logged and for a while nothing is kept or found.
 import json
 import logging
 import time
+from contextlib import suppress
 from dataclasses import asdict
 
 import redis
@@ -30,9 +31,11 @@ class SharedConversations:
     """
 
     def __init__(self, url: str, scope: str, limit: int, age: float):
+        """Raises ValueError and TypeError for a URL that redis-py does not take."""
         self._redis = redis.Redis.from_url(
             url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S, decode_responses=True,
             retry=Retry(NoBackoff(), 1))  # a connection may have been closed since it was used last
+        self._redis.connection_pool.make_connection()  # without a call: it shows a URL with wrong options
         self._keys, self._agents = f"cursor2api:{scope}:", f"cursor2api:{scope}:agents"
         self._limit, self._age = limit, age
         self._down_until = 0.0
@@ -41,15 +44,15 @@ class SharedConversations:
         """As that of Conversations; the agent itself comes back if Redis does not take it."""
         def work() -> list[str]:
             value = json.dumps({"agent": kept.agent, **asdict(kept.known)})
-            with self._redis.pipeline() as pipeline:
-                pipeline.zadd(self._agents, {kept.agent: time.time() + self._age})
+            with self._redis.pipeline() as pipeline:  # a transaction, as many may put at once
                 pipeline.set(self._keys + digest, value, px=int(self._age * 1000), get=True)
-                pipeline.zcard(self._agents)
-                _, before, count = pipeline.execute()
-            given_up = [json.loads(before)["agent"]] if before else []
-            given_up = [agent for agent in given_up if self._redis.zrem(self._agents, agent)]
-            if (over := count - len(given_up) - self._limit) > 0:
-                given_up += [agent for agent, _ in self._redis.zpopmin(self._agents, over)]
+                pipeline.zadd(self._agents, {kept.agent: time.time() + self._age})
+                pipeline.zrange(self._agents, 0, -1 - self._limit)
+                pipeline.zremrangebyrank(self._agents, 0, -1 - self._limit)
+                before, _, given_up, _ = pipeline.execute()
+            before = before and _kept(before)
+            if before and self._redis.zrem(self._agents, before.agent):
+                given_up.append(before.agent)
             return given_up
         return self._tried(work, [kept.agent])
 
@@ -57,11 +60,8 @@ class SharedConversations:
         """As that of Conversations."""
         def work() -> Kept | None:
             value = self._redis.getdel(self._keys + digest)
-            if value is None:
-                return None
-            known = json.loads(value)
-            agent = known.pop("agent")
-            return Kept(agent, Known(**known)) if self._redis.zrem(self._agents, agent) else None
+            kept = value and _kept(value)
+            return kept if kept and self._redis.zrem(self._agents, kept.agent) else None
         return self._tried(work, None)
 
     def expired(self) -> list[str]:
@@ -81,8 +81,17 @@ class SharedConversations:
             return otherwise
         try:
             return work()
-        except (redis.RedisError, ValueError, TypeError, KeyError) as error:  # or what another version put
+        except (redis.RedisError, UnicodeDecodeError) as error:
             self._down_until = time.monotonic() + PAUSE_S
             log.warning("redis failed: no agent is kept or reused for a while", extra={"facts": {
                 "error": type(error).__name__}})
             return otherwise
+
+
+def _kept(value: str) -> Kept | None:
+    """None for what another version, or somebody else, has put there: its agent is deleted by its age."""
+    with suppress(ValueError):
+        match json.loads(value):
+            case {"agent": str(agent), "nonce": str(nonce), "tools": str(tools), "left_out": int(left_out)}:
+                return Kept(agent, Known(nonce, tools, left_out))
+    return None

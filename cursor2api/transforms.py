@@ -219,15 +219,23 @@ def _prefix(text: str, left: int) -> str:
 
 
 def require_text(events: Iterable[Event]) -> Iterator[Event]:
-    """A reply with neither text nor call is Unfit: clients treat it as a fault, so it is one."""
-    events = iter(events)
+    """A reply with neither text nor call is Unfit: clients treat it as a fault, so it is one.
+
+    White space before the first word leaves with it.
+    """
+    events, blank = iter(events), []
     for event in events:
-        if type(event) is ToolCall or type(event) is Text and event.text.strip():
-            yield event
-            break
-        if type(event) is Finish and event.reason != "length":
+        kind = type(event)
+        if kind is Text and not event.text.strip():
+            blank.append(event)
+            continue
+        if kind is Finish and event.reason != "length":
             yield Unfit("Your reply was empty. Write the reply.",
                         UpstreamError("The model's reply was empty, twice", code="empty_reply"))
+        if kind is Text or kind is ToolCall or kind is Finish:
+            yield from blank
+            yield event
+            break
         yield event
     yield from events
 

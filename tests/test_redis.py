@@ -3,13 +3,19 @@
 import shutil
 import signal
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Barrier
 
 import pytest
 import redis
-from conftest import free_port, gateway, until
+from conftest import ROOT, free_port, gateway, until
 from test_reuse import KEEP, Talk, folded, left, prompts
+
+from cursor2api.conversations import Kept
+from cursor2api.prompt import Known
+from cursor2api.redisstore import SharedConversations
 
 pytestmark = pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is not installed")
 
@@ -178,11 +184,41 @@ def test_a_redis_that_fails_in_mid_conversation_costs_the_agent_only(server, how
         assert until(lambda: gate.agents()[1]["deleted"])
 
 
-def test_what_another_version_put_there_is_passed_over(server):
-    with machines(server, count=1) as [gate]:
-        talk = Talk(gate)
-        talk.ask("One")
-        [key] = server.client.scan_iter("*:" + "?" * 64)
-        server.client.set(key, '{"agent": "bc-1", "unknown": 1}')
-        talk.ask("Two")
-        assert talk.kind == "new" and "One" in prompts(gate)[-1][0]
+@pytest.mark.parametrize("value", [
+    '{"agent": "bc-1", "unknown": 1}', '{"agent": "bc-1", "nonce": 7, "tools": "", "left_out": 0}',
+    '{"agent": "bc-1", "nonce": "a", "tools": "", "left_out": "z"}', "null", "5", "[]", "no JSON"])
+def test_what_another_version_put_there_is_passed_over(workers, value):
+    server, [gate, _] = workers
+    talk, other = Talk(gate), Talk(gate)
+    talk.ask("One")
+    [key] = server.client.scan_iter("*:" + "?" * 64)
+    other.ask("Another talk")
+    server.client.set(key, value)
+    talk.ask("Two")
+    assert talk.kind == "new" and "One" in prompts(gate)[2][0]
+    other.ask("goes on")
+    assert other.kind == "reused"
+
+
+def test_replies_that_end_together_give_up_no_more_than_the_limit_asks(server):
+    stores = [SharedConversations(server.url, "scope", 8, 900) for _ in range(8)]
+    for number in range(8):
+        stores[0].put(f"before {number}", Kept(f"before {number}", Known("", "", 0)))
+    together = Barrier(8)
+
+    def put(number):
+        together.wait(30)
+        return stores[number].put(f"new {number}", Kept(f"new {number}", Known("", "", 0)))
+    with ThreadPoolExecutor(8) as pool:
+        given_up = [agent for agents in pool.map(put, range(8)) for agent in agents]
+    assert sorted(given_up) == [f"before {number}" for number in range(8)]
+    assert all(stores[0].take(f"new {number}") for number in range(8))
+
+
+@pytest.mark.parametrize("url", ["redis://localhost:abc", "redis://:se/cret@localhost",
+                                 "redis://localhost?nonsense=1", "redis://localhost?socket_timeout=x"])
+def test_a_url_that_is_none_ends_the_start_and_does_not_show_its_password(url):
+    done = subprocess.run([sys.executable, "-c", "import app; app.read_config()"], cwd=ROOT, capture_output=True,
+                          text=True, timeout=60, env={"REDIS_URL": url, "UPSTREAM": "cloud", "CURSOR_API_KEY": "k"})
+    assert done.returncode == 1 and done.stderr.startswith("cursor2api: REDIS_URL: expected")
+    assert "cret" not in done.stderr and "Traceback" not in done.stderr

@@ -419,6 +419,16 @@ def test_a_warm_agent_is_one_conversations_only_and_made_anew():
         assert len(warm) == 2 + taken and {run["model"] for run in warm} == {MODEL}
 
 
+def test_without_warm_agents_that_can_be_made_chats_go_on():
+    refused = {"refuse": {"create": {"status": 403, "code": "plan_required", "times": 1}}}
+    with gateway(refused, {**KEEP, "WARM_AGENTS": "1", "MODELS": MODEL}) as gate:
+        assert until(lambda: "no warm agent could be made" in gate.log())
+        talk = Talk(gate)
+        talk.ask("One")
+        talk.ask("Two")
+        assert talk.kinds == ["new", "reused"] and len(gate.agents()) == 1  # and no more are tried for a while
+
+
 def test_warm_agents_are_replaced_when_they_are_too_old():
     with gateway(environ={**KEEP, "WARM_AGENTS": "1", "KEEP_AGENT_S": "1"}) as gate:
         assert until(lambda: len(gate.agents()) >= 3)
