@@ -218,7 +218,8 @@ def test_replies_that_end_together_give_up_no_more_than_the_limit_asks(server):
 @pytest.mark.parametrize("url", ["redis://localhost:abc", "redis://:se/cret@localhost",
                                  "redis://localhost?nonsense=1", "redis://localhost?socket_timeout=x"])
 def test_a_url_that_is_none_ends_the_start_and_does_not_show_its_password(url):
-    done = subprocess.run([sys.executable, "-c", "import app; app.read_config()"], cwd=ROOT, capture_output=True,
-                          text=True, timeout=60, env={"REDIS_URL": url, "UPSTREAM": "cloud", "CURSOR_API_KEY": "k"})
+    settings = {"REDIS_URL": url, "UPSTREAM": "cloud", "CURSOR_API_KEY": "k"}
+    done = subprocess.run([sys.executable, "-c", "import app; app.read_config()"], cwd=ROOT, env=settings,
+                          capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and done.stderr.startswith("cursor2api: REDIS_URL: expected")
     assert "cret" not in done.stderr and "Traceback" not in done.stderr
