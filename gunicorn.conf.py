@@ -38,7 +38,7 @@ if ours:
 worker_class = "cursor2api.worker.Worker"  # a stream holds a thread for its life
 # One keeps all agents and counts together. A delta costs the same with two, and a third more with four.
 workers = options.web_concurrency
-# Threads start when they are needed; too few refuse: of 500 streams begun at once on 2 x 250, nine got 503.
+# Threads start when they are needed; too few refuse: of 500 streams begun at once on 2 x 260, two got 503.
 threads = options.threads
 # What is over threads may be idle, as clients and routers keep connections; when all are taken not even
 # a health check is let in. None to spare made a delta's delay ten times as long (p99, 500 begun at once).
