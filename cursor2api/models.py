@@ -142,7 +142,7 @@ class Models:
             known = self._lists.setdefault(name, _List())
             self._lists.move_to_end(name)
             if len(self._lists) > KEYS:
-                self._lists.popitem(last=False)
+                del self._lists[next(filter(None, self._lists))]  # the gateway's own stays
             return known
 
     def _refreshed(self, key: str, seconds: float) -> _List:

@@ -7,7 +7,6 @@ is held.
 
 import re
 from collections.abc import Iterable, Iterator
-from io import StringIO
 
 from .errors import UpstreamError
 from .events import Event, Finish, Note, Reasoning, Text, ToolCall, Unfit, Usage, Waiting
@@ -254,19 +253,19 @@ def require_call(events: Iterable[Event], insist: bool) -> Iterator[Event]:
 
 def count_usage(events: Iterable[Event], prompt_tokens: int) -> Iterator[Event]:
     """Puts exactly one Usage before the Finish: the upstream's last, else an estimate."""
-    usage, said, thought = None, StringIO(), StringIO()
+    usage, said, thought = None, 0, 0  # the last two in units
     for event in events:
         kind = type(event)
         if kind is Text:
-            said.write(event.text)
+            said += units(event.text)
         elif kind is Usage:
             usage = event
             continue
         elif kind is ToolCall:
-            said.write((event.name or "") + event.arguments)
+            said += units((event.name or "") + event.arguments)
         elif kind is Reasoning:
-            thought.write(event.text)
+            thought += units(event.text)
         elif kind is Finish:
-            thinking = tokens(thought.getvalue())
-            yield usage or Usage(prompt_tokens, tokens(said.getvalue()) + thinking, thinking, source="estimate")
+            said, thought = -(-said // 4), -(-thought // 4)
+            yield usage or Usage(prompt_tokens, said + thought, thought, source="estimate")
         yield event

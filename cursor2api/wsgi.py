@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import re
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from urllib.parse import urlsplit
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
@@ -43,7 +43,7 @@ class App:
         self.service = service
 
     def __call__(self, environ, start_response):
-        request = Call(environ)
+        request = Call(environ, populate_request=False)  # else it and the environ would hold each other
         request.max_content_length = self.service.config.max_body_bytes
         given = request.headers.get("x-request-id", "")
         tally = request.tally = Tally(
@@ -51,7 +51,7 @@ class App:
             id=given if REQUEST_ID.fullmatch(given) else new_id())
         response = self._dispatch(request)
         more = _headers(request, response, self.service)
-        response.call_on_close(lambda: _note(tally, response.status_code, self.service))
+        response.call_on_close(partial(_note, tally, response.status_code, self.service))
         return response(environ, lambda status, headers: start_response(status, headers + more))
 
     def _dispatch(self, request: Call) -> Response:

@@ -3,6 +3,7 @@
 import socket
 import ssl
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -221,6 +222,43 @@ def test_a_body_that_is_cut_gives_what_came():
     with server([cut, None]) as one, client(one.url) as http:
         response = http.call("GET", "/", stream=True)
         assert body_of(response) == b"hel"
+
+
+def test_a_stream_whose_rest_is_malformed_can_be_closed():
+    read = threading.Event()
+
+    def pieces():
+        yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n"
+        read.wait(10)
+        yield b"no chunk\r\n"
+    with server(pieces(), OK) as one, client(one.url) as http:
+        response = http.call("GET", "/", stream=True)
+        assert response.read() == b"hi"
+        read.set()
+        assert until(lambda: held.readable(response._connection))
+        response.close()
+        assert http.call("GET", "/").content == b"hi" and one.connections == 2
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:70000", "http://a..b", f"http://{'a' * 64}.example"])
+def test_an_address_that_is_none_is_an_error_at_once(url):
+    with client(url) as http, pytest.raises(UpstreamError) as error:
+        http.call("GET", "/")
+    assert error.value.code == "upstream_unreachable"
+
+
+def test_tls_that_is_cut_is_a_lost_connection(monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        def hang_up():
+            connection = listener.accept()[0]
+            connection.recv(65536)
+            connection.close()
+        pool.submit(hang_up)
+        with client(f"https://localhost:{listener.getsockname()[1]}") as http, (
+                pytest.raises(UpstreamError)) as error:
+            http.call("GET", "/")
+    assert error.value.code == "upstream_unreachable" and error.value.retry_after
 
 
 def test_nobody_listens():

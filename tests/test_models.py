@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from cursor2api.errors import BadRequest, InternalError, KeyRefused, UpstreamError
-from cursor2api.models import FRESH_S, RETRY_S, Model, Models
+from cursor2api.models import KEYS, FRESH_S, RETRY_S, Model, Models
 
 ITEMS = [
     {"id": "sonnet", "aliases": ["latest"], "parameters": [
@@ -210,6 +210,15 @@ def test_each_key_has_its_own_list_and_the_key_is_not_kept():
     for key in ("", "crsr_one", "crsr_two", "crsr_one"):
         assert [model.id for model in models.all(key)] == ["of-" + (key or "gateway")]
     assert "crsr_one" not in str(vars(models)).replace("of-crsr_one", "")
+
+
+def test_lists_of_many_keys_do_not_push_out_the_gateways_own():
+    models = Models(lambda key: [{"id": "a"}], (), ())
+    models.all()
+    for number in range(3 * KEYS):
+        models.all(f"crsr_{number}")
+    assert models.trouble() is None and not models.waits()
+    assert sum(not models.waits(f"crsr_{number}") for number in range(3 * KEYS)) < KEYS
 
 
 @pytest.mark.parametrize("items, fixed, trouble", [

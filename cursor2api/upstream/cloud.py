@@ -341,10 +341,10 @@ class Stream:
             if run.get("status") in TERMINAL:
                 yield from self._result(run, streamed=False)
                 return
-            fails = fails + 1 if said == self._said else 1
+            fails = fails + 1 if said == self._said else 0
             if fails > RECONNECTS:
                 raise UpstreamCut("Cursor's stream was cut and could not be taken up again")
-            yield from _sleep(self._cloud.backoff(fails))
+            yield from _sleep(self._cloud.backoff(max(1, fails)))
 
     def _read(self, response: Response) -> Iterator[Event]:
         """The events of one connection; `_over` is set if the run ended, else the stream was dropped."""

@@ -15,6 +15,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import quote, unquote, urlsplit
@@ -23,7 +24,7 @@ from urllib.request import getproxies, proxy_bypass
 import certifi
 
 from .. import held
-from ..errors import ApiError, UpstreamError, UpstreamTimeout
+from ..errors import UpstreamError, UpstreamTimeout
 from ..events import Waiting
 
 TICK = 1.0
@@ -188,7 +189,7 @@ class Http:
         def run():
             try:
                 future.set_result(self._connect())
-            except ApiError as error:
+            except Exception as error:
                 future.set_exception(error)
 
         threading.Thread(target=run, name="connect", daemon=True).start()
@@ -202,8 +203,8 @@ class Http:
 
     def _connect(self) -> socket.socket:
         to, proxy = self._url, self._proxy
-        host, port = (proxy or to).hostname, (proxy or to).port
         try:
+            host, port = (proxy or to).hostname, (proxy or to).port
             if self._tls:
                 connection = HTTPSConnection(host, port or (8080 if proxy else 443),
                                              timeout=self.limits.connect, context=self._tls)
@@ -216,10 +217,12 @@ class Http:
         except TimeoutError as error:
             raise UpstreamTimeout(f"The upstream did not accept a connection within {self.limits.connect:g} s",
                                   code="connect_timeout", retry_after=5) from error
+        except ssl.SSLEOFError as error:  # it was lost, as any connection can be
+            raise _unreachable(type(error).__name__) from error
         except ssl.SSLError as error:
-            raise UpstreamError("The upstream's TLS certificate was not accepted",
+            raise UpstreamError("The upstream's TLS certificate, or its TLS, was not accepted",
                                 code="upstream_tls") from error
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:  # of a name or port that is none
             raise _unreachable(type(error).__name__) from error
         sock = connection.sock
         if self._tls:
@@ -311,9 +314,10 @@ class Response:
         as after a stream's last event; else ends it."""
         if self._connection is None:
             return
-        for _ in range(LAST_READS):
-            if self.whole or not (self._held or held.readable(self._connection)) or not self.read():
-                break
+        with suppress(UpstreamError):  # what is left is malformed
+            for _ in range(LAST_READS):
+                if self.whole or not (self._held or held.readable(self._connection)) or not self.read():
+                    break
         connection, self._connection = self._connection, None
         if self.whole and self._lasts:
             self._http._keep(connection)

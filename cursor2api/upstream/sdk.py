@@ -148,6 +148,7 @@ class Stream:
         self._body = yield from self._ask(
             "Send", data=_frame({"agentId": self.agent, "message": message}), stream=True,
             headers={"Content-Type": "application/connect+json"})
+        del message  # it can be long
         yield from self._read(self._body)
         self._over = True
 
