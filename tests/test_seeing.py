@@ -82,10 +82,12 @@ def test_content_is_logged_only_when_asked_for_and_that_is_said_at_the_start(str
         assert "the-secret-prompt" in gate.log() and "key-of-the-gateway" not in gate.log()
 
 
-def test_debug_logs_no_content():
+def test_debug_logs_what_the_upstream_is_asked_and_no_content():
     with gateway(script=REPLY, environ={"DEBUG": "true"}) as gate:
         assert gate.say("the-secret-prompt").ok and settled(gate)
         assert until(lambda: gate.lines(route="chat_completions"))
+        assert gate.lines(message="upstream asked", method="POST", path="/v1/agents")
+        assert gate.lines(message="upstream asked", method="DELETE")
         assert "secret" not in gate.log() and "key-of" not in gate.log()
 
 

@@ -5,6 +5,7 @@ response hides bytes from such a wait, and its making was most of what a short c
 """
 
 import json as jsonlib
+import logging
 import math
 import re
 import socket
@@ -26,6 +27,8 @@ import certifi
 from .. import held
 from ..errors import UpstreamError, UpstreamTimeout
 from ..events import Waiting
+
+log = logging.getLogger("cursor2api")
 
 TICK = 1.0
 READ, LITTLE = 65536, 4096  # bytes; a read takes its room up while it waits
@@ -96,6 +99,7 @@ class Http:
         with the code `late`. Closed while it waits for the answer, it hands what will give the Response
         to `abandoned`: an iterator that gives None at each tick before. Raises UpstreamError.
         """
+        log.debug("upstream asked", extra={"facts": {"method": method, "path": path.partition("?")[0]}})
         body = data if json is None else jsonlib.dumps(json).encode()
         headers = {**self._headers, **(headers or {}), "Content-Length": len(body)}
         if json is not None:
