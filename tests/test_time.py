@@ -1,6 +1,7 @@
 """Time: when a reply starts, what keeps it alive, and what ends it."""
 
 import json
+import time
 
 import openai
 import pytest
@@ -153,3 +154,20 @@ def test_a_stream_folds_to_its_text_whatever_the_heartbeat(slow):
     play(slow, first=0.6, delay=0.3)
     assert fold(slow.say(stream=True))[0] == "one two three"
     assert requests.get(slow.url + "/health", timeout=10).ok
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["heartbeats", "newlines"])
+def test_signs_of_life_come_no_earlier_than_at_their_intervals(stream):
+    with gateway({"replies": [{"first": 60}]}, {
+            "FIRST_BYTE_S": "1", "HEARTBEAT_S": "2", "BODY_HEARTBEAT_S": "2"}) as gate:
+        begun = time.monotonic()
+        with gate.say(stream=stream) if stream else gate.post(
+                {"model": MODEL, "messages": [{"role": "user", "content": "x"}]}, stream=True) as response:
+            assert time.monotonic() - begun >= (0 if stream else 2)
+            signs = (line for line in response.iter_content(1) if line == b"\n")
+            per = 2 if stream else 1  # an event ends in two line ends
+            for number in range(1, 4):
+                for _ in range(per):
+                    next(signs)
+                # The first of a stream is its role, which leaves at FIRST_BYTE_S or when Cursor has said yes.
+                assert time.monotonic() - begun >= 2 * (number - stream)
