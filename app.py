@@ -15,23 +15,24 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from cursor2api import __version__, site
-from cursor2api.agents import Agents
+from cursor2api import __version__
+from cursor2api.server import page as site
+from cursor2api.agents.agents import Agents
 from cursor2api.config import CURSOR_URL, INSTALL_SDK, Config, ConfigError, digest
-from cursor2api.conversations import Conversations
-from cursor2api.keys import Keys, read_digests
-from cursor2api.metrics import Metrics
+from cursor2api.agents.store import Conversations
+from cursor2api.server.keys import Keys, read_digests
+from cursor2api.server.metrics import Metrics
 from cursor2api.models import Models
-from cursor2api.reference import reference
-from cursor2api.service import Service
-from cursor2api.slots import Slots
-from cursor2api.upstream.bridge import Bridge, Bridges, bridge_user, installed
+from cursor2api.server.reference import reference
+from cursor2api.server.service import Service
+from cursor2api.server.slots import Slots
+from cursor2api.upstream.sdk.bridge import Bridge, Bridges, bridge_user, installed
 from cursor2api.upstream.cloud import Cloud
 from cursor2api.upstream.http import Limits
-from cursor2api.upstream.sdk import Sdk
+from cursor2api.upstream.sdk.adapter import Sdk
 from cursor2api.upstream.uistream import UiStream
-from cursor2api.views import routes
-from cursor2api.wsgi import App
+from cursor2api.server.views import routes
+from cursor2api.server.dispatch import App
 
 HERE = Path(__file__).resolve().parent
 
@@ -90,7 +91,7 @@ def make_store(config: Config):
     if not config.redis_url:
         return Conversations(config.keep_agents, config.keep_agent_s)
     try:
-        from cursor2api.redisstore import SharedConversations
+        from cursor2api.agents.redis_store import SharedConversations
     except ImportError:
         raise ConfigError("REDIS_URL: expected redis-py to be installed: pip install -r "
                           "requirements-redis.txt") from None

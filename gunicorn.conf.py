@@ -26,8 +26,8 @@ from gunicorn.glogging import Logger  # noqa: E402
 
 from app import read_config  # noqa: E402
 from cursor2api.logs import settings  # noqa: E402
-from cursor2api.service import STOP_S  # noqa: E402
-from cursor2api.worker import RELOADS  # noqa: E402
+from cursor2api.server.service import STOP_S  # noqa: E402
+from cursor2api.server.worker import RELOADS  # noqa: E402
 
 options = read_config()
 if ours:
@@ -35,7 +35,7 @@ if ours:
     # A start that fails at its port calls no hook; a worker, which this is inherited by, removes nothing.
     atexit.register(lambda master: os.getpid() == master and on_exit(None), os.getpid())
 # Figures are of bench/run.py on two cores; `--set` repeats them.
-worker_class = "cursor2api.worker.Worker"  # a stream holds a thread for its life
+worker_class = "cursor2api.server.worker.Worker"  # a stream holds a thread for its life
 # One keeps all agents and counts together. A delta costs the same with two, and a third more with four.
 workers = options.web_concurrency
 # Threads start when they are needed; too few refuse: of 500 streams begun at once on 2 x 260, two got 503.

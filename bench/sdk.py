@@ -24,7 +24,7 @@ import requests  # noqa: E402
 from conftest import MODEL, command, descendants, gateway, until  # noqa: E402
 
 from cursor2api.simulator import serve  # noqa: E402
-from cursor2api.upstream.bridge import Bridge, bridge_user, installed  # noqa: E402
+from cursor2api.upstream.sdk.bridge import Bridge, bridge_user, installed  # noqa: E402
 from cursor2api.upstream.http import Limits  # noqa: E402
 
 STREAMS = 32
@@ -66,7 +66,7 @@ def run(upstream: str, delay: float) -> dict:
     with gateway(upstream=upstream) as gate:
         gate.say()
         ids = descendants(gate.process.pid)
-        bridge = [id for id in ids if "bridge_simulator" in command(id) and "keeper.py" not in command(id)]
+        bridge = [id for id in ids if "bridge.py" in command(id) and "keeper.py" not in command(id)]
         gate.simulator.script({"replies": replies})
         before = {id: cpu(id) for id in ids}
         most = {id: rss(id) for id in ids}

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from cursor2api.events import Finish, Text
-from cursor2api.toolcalls import split_calls
-from cursor2api.transforms import split_thinking
+from cursor2api.effects.toolcalls import split_calls
+from cursor2api.effects.transforms import split_thinking
 
 OPEN, CLOSE = "<call_k3f9x2>", "</call_k3f9x2>"
 TEXT = "def f(x):\n    return {\"key\": x} < 1  # \u00e9\n"

@@ -8,7 +8,9 @@ import socket
 
 import requests
 
-from cursor2api import held, sse, views, worker
+from cursor2api import held
+from cursor2api.server import sse, views
+from cursor2api.server import worker
 from cursor2api.events import Finish, Text, Waiting
 from cursor2api.upstream import cloud, http
 

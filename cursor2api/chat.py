@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from .errors import BadRequest
-from .parameters import (
+from .dialects.parameters import (
     MAX_TOOLS,
     PARAMETERS,
     REQUIRED,

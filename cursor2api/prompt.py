@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .chat import Chat, Image, Message, Tool
-from .transforms import tokens
+from .tokens import tokens
 
 RULES = """\
 You are the assistant in the conversation below. Write the assistant's next message and nothing else. \

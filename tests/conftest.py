@@ -21,7 +21,7 @@ from cursor2api.simulator import serve
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "claude-sonnet-4-5-20250929"
 UPSTREAMS = ["cloud", "uistream", "sdk"]
-STAND_IN = shlex.join([sys.executable, "-I", str(ROOT / "cursor2api" / "bridge_simulator.py")])
+STAND_IN = shlex.join([sys.executable, "-I", str(ROOT / "cursor2api" / "simulator" / "bridge.py")])
 
 
 class Gateway:

@@ -16,7 +16,7 @@ from conftest import ROOT, STAND_IN, command, descendants, free_port, gateway, u
 from test_service import body, events, fold, settled
 
 from cursor2api.errors import UpstreamError
-from cursor2api.upstream.bridge import LONGEST_PAUSE_S, Bridges
+from cursor2api.upstream.sdk.bridge import LONGEST_PAUSE_S, Bridges
 
 IS_ROOT = os.geteuid() == 0
 
@@ -28,7 +28,7 @@ class Processes:
         self.gate = gate
 
     def now(self):
-        return [id for id in descendants(self.gate.process.pid) if "bridge_simulator" in command(id)]
+        return [id for id in descendants(self.gate.process.pid) if "bridge.py" in command(id)]
 
     def keeper(self):
         return next(id for id in self.now() if "keeper.py" in command(id))
@@ -182,12 +182,12 @@ def stranger():
     """An interpreter and a copy of the stand-in that everybody on this machine may run."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
-    shutil.copy(ROOT / "cursor2api" / "bridge_simulator.py", folder)
-    (folder / "bridge_simulator.py").chmod(0o644)
+    shutil.copy(ROOT / "cursor2api" / "simulator" / "bridge.py", folder)
+    (folder / "bridge.py").chmod(0o644)
     for python in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
         if not IS_ROOT or Path(python).exists() and subprocess.run(
                 ["/bin/sh", "-c", f"{python} -c ''"], user="nobody", stderr=subprocess.DEVNULL).returncode == 0:
-            return folder, f"{python} -I {folder}/bridge_simulator.py"
+            return folder, f"{python} -I {folder}/bridge.py"
     raise AssertionError("nobody may run Python here")
 
 

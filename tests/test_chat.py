@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cursor2api.chat import Call, Chat, Format, Image, Message, Tool, ToolChoice, parse
 from cursor2api.errors import BadRequest
-from cursor2api.parameters import PARAMETERS
+from cursor2api.dialects.parameters import PARAMETERS
 
 HI = [{"role": "user", "content": "hi"}]
 PNG = "data:image/png;base64,iVBORw0KGgo="

@@ -8,8 +8,8 @@ import pytest
 
 from cursor2api.config import Config
 from cursor2api.errors import KINDS
-from cursor2api.reference import reference
-from cursor2api.views import routes
+from cursor2api.server.reference import reference
+from cursor2api.server.views import routes
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

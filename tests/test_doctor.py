@@ -13,7 +13,7 @@ import requests
 from conftest import MODEL, ROOT, settings_of
 from test_replies import check_cloud, check_ui
 
-from cursor2api import doctor as the_doctor
+from cursor2api.doctor import doctor as the_doctor
 from cursor2api.simulator import serve
 
 KEY = "key-of-the-gateway"

@@ -6,9 +6,9 @@ import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from cursor2api.encode import Head, chunks, completion
+from cursor2api.dialects.encode import Head, chunks, completion
 from cursor2api.events import Finish, Reasoning, Text, ToolCall, Usage, Waiting
-from cursor2api.tally import Tally
+from cursor2api.server.record import Tally
 
 HEAD = Head("chatcmpl-1", 1700000000, 'a "model" é')
 OLD = Head("chatcmpl-1", 1700000000, "m", functions=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cursor2api.jsonstream import DEPTH, TOKEN, Reader
+from cursor2api.effects.jsonstream import DEPTH, TOKEN, Reader
 
 END = "</call_x>"
 

@@ -10,7 +10,7 @@ from test_load import LONG
 
 from cursor2api.config import ConfigError, KeyLimit
 from cursor2api.errors import ApiError, InvalidKey
-from cursor2api.keys import FORGET, Keys, read_digests
+from cursor2api.server.keys import FORGET, Keys, read_digests
 
 ALICE = hashlib.sha256(b"alice-key").hexdigest()
 

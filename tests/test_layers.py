@@ -9,32 +9,40 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "cursor2api"
 ROOMS = {name: room for room, names in enumerate([
-    ["errors", "events", "config", "tally", "logs"],
-    ["parameters", "schema"],
-    ["sse", "chat", "jsonstream"],
-    ["transforms", "calls", "jsonreply"],
-    ["toolcalls", "prompt", "prefix", "encode"],
-    ["reference"],
-    ["held"],
-    ["upstream.http", "models", "keys", "slots", "metrics", "conversations", "site",
-     "upstream.cleaner"],
-    ["upstream.bridge"],
-    ["upstream", "upstream.cloud", "upstream.sdk", "upstream.uistream", "reply", "redisstore", "agents"],
-    ["service"],
-    ["views"],
-    ["wsgi"],
-    ["worker"]]) for name in names}
+    ["errors", "events", "config", "logs", "tokens", "server.record"],
+    ["dialects.parameters", "models", "effects.schema"],
+    ["chat", "effects.jsonstream"],
+    ["prompt", "effects.transforms", "effects.calls", "effects.jsonreply"],
+    ["effects.toolcalls", "dialects.encode"],
+    ["effects.reply"],
+    ["agents.fingerprint"],
+    ["held", "server.keys"],
+    ["agents.store"],
+    ["agents.redis_store"],
+    ["agents.agents"],
+    ["upstream.sse", "upstream.http", "upstream.cleaner"],
+    ["upstream.sdk.bridge"],
+    ["upstream", "upstream.cloud", "upstream.sdk.adapter", "upstream.uistream"],
+    ["server.slots", "server.metrics", "server.page", "server.sse"],
+    ["server.service", "server.reference"],
+    ["server.views"],
+    ["server.dispatch"],
+    ["server.worker"]]) for name in names}
+SIMULATOR = {"simulator.brain", "simulator.demands", "simulator.runs", "simulator.cursor"}
 ASIDE = {
-    "brain": set(), "demands": set(), "runs": set(), "simulator": {"brain", "demands", "runs"},
-    "bridge_simulator": {"simulator"}, "upstream.keeper": set(),
-    "recorder": {"events", "prompt"}, "doctor": {"config", "errors", "recorder"}}
-PURE = {name for name, room in ROOMS.items() if room <= ROOMS["reference"]} - {"logs"}
+    **{name: SIMULATOR - {name} for name in SIMULATOR}, "simulator.bridge": {"simulator.cursor"},
+    "simulator": SIMULATOR, "simulator.__main__": SIMULATOR,
+    "upstream.sdk.keeper": set(),
+    "doctor.recorder": {"events", "prompt"}, "doctor.__main__": {"doctor.doctor"},
+    "doctor.doctor": {"config", "errors", "doctor.recorder"}}
+PURE = {name for name, room in ROOMS.items() if room <= ROOMS["agents.fingerprint"]} - {"logs", "models", "effects.reply"}
 WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 FOREIGN = {
-    "schema": {"attrs", "jsonschema", "referencing"},
-    "upstream.http": {"certifi"}, "metrics": {"prometheus_client"}, "redisstore": {"redis"},
-    "site": {"werkzeug"}, "views": {"werkzeug"}, "wsgi": {"werkzeug"}, "worker": {"gunicorn"},
-    "simulator": {"werkzeug"}, "demands": {"werkzeug"}, "doctor": {"app", "werkzeug"}}
+    "effects.schema": {"attrs", "jsonschema", "referencing"},
+    "upstream.http": {"certifi"}, "server.metrics": {"prometheus_client"}, "agents.redis_store": {"redis"},
+    "server.page": {"werkzeug"}, "server.views": {"werkzeug"}, "server.dispatch": {"werkzeug"},
+    "server.worker": {"gunicorn"}, "simulator.cursor": {"werkzeug"}, "simulator.demands": {"werkzeug"},
+    "doctor.doctor": {"app", "werkzeug"}}
 
 
 def module(path):
@@ -42,7 +50,8 @@ def module(path):
 
 
 MODULES = {module(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-MODULES.pop("__init__")
+for empty in ("__init__", "agents", "dialects", "doctor", "effects", "server", "upstream.sdk"):
+    MODULES.pop(empty)
 
 
 def imports(name, path):
@@ -57,8 +66,8 @@ def imports(name, path):
         elif isinstance(node, ast.ImportFrom):
             base = inside[:len(inside) + 1 - node.level] + (node.module or "").split(".")
             base = ".".join(filter(None, base))
-            ours |= {base} if base in MODULES else {
-                f"{base}.{alias.name}".strip(".") for alias in node.names}
+            names = {f"{base}.{alias.name}".strip(".") for alias in node.names}
+            ours |= (names & MODULES.keys()) or {base}
     return ours, {other.partition(".")[0] for other in others}
 
 

@@ -20,7 +20,7 @@ from test_faults import ask
 from test_service import events, fold, settled
 
 from cursor2api.errors import ApiError
-from cursor2api.slots import Slots
+from cursor2api.server.slots import Slots
 
 LONG = {"text": "word " * 2000, "delay": 0.05, "times": 0}
 

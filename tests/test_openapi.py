@@ -17,8 +17,8 @@ from test_bad_input import JUNK, UNFIT, VALID, places
 from cursor2api import __version__
 from cursor2api.chat import parse
 from cursor2api.errors import KINDS, BadRequest
-from cursor2api.parameters import PARAMETERS
-from cursor2api.views import routes
+from cursor2api.dialects.parameters import PARAMETERS
+from cursor2api.server.views import routes
 
 TEXT = (ROOT / "static/openapi.json").read_text("utf-8")
 DOCUMENT = json.loads(TEXT)

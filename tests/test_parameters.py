@@ -6,7 +6,7 @@ import re
 import pytest
 
 from cursor2api.errors import BadRequest
-from cursor2api.parameters import PARAMETERS, shown
+from cursor2api.dialects.parameters import PARAMETERS, shown
 
 BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 SPEC = """

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cursor2api.chat import Call, parse
-from cursor2api.prefix import Prefix
+from cursor2api.agents.fingerprint import Prefix
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"b": 1, "a": [2]}'}}
 MESSAGES = [

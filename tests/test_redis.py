@@ -13,9 +13,9 @@ import redis
 from conftest import ROOT, free_port, gateway, until
 from test_reuse import KEEP, Talk, folded, left, prompts
 
-from cursor2api.conversations import Kept
+from cursor2api.agents.store import Kept
 from cursor2api.prompt import Known
-from cursor2api.redisstore import SharedConversations
+from cursor2api.agents.redis_store import SharedConversations
 
 pytestmark = pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is not installed")
 

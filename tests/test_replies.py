@@ -13,12 +13,12 @@ import pytest
 from cuts import cuts, joined
 from test_encode import HEAD, folded
 
-from cursor2api.encode import chunks, completion
+from cursor2api.dialects.encode import chunks, completion
 from cursor2api.errors import ApiError
 from cursor2api.events import Finish, Reasoning, Text, Usage
 from cursor2api.prompt import Known, Plan
 from cursor2api.simulator import serve
-from cursor2api.tally import Tally
+from cursor2api.server.record import Tally
 from cursor2api.upstream.cloud import Cloud
 from cursor2api.upstream.http import Limits
 from cursor2api.upstream.uistream import UiStream

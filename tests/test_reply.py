@@ -11,12 +11,12 @@ from test_encode import HEAD, folded, tally, whole
 from test_toolcalls import raw
 
 from cursor2api.chat import parse
-from cursor2api.encode import chunks, completion
+from cursor2api.dialects.encode import chunks, completion
 from cursor2api.errors import ApiError
 from cursor2api.events import Finish, Reasoning, Text, Usage, Waiting
 from cursor2api.prompt import plan
-from cursor2api.reply import Terms, reply
-from cursor2api.sse import encode
+from cursor2api.effects.reply import Terms, reply
+from cursor2api.server.sse import encode
 
 NONCE = "k3f9x2"  # that of test_toolcalls' marks
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}

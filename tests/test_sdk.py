@@ -10,8 +10,8 @@ from test_service import ASK, PIXEL, WEATHER, body, both, events, settled
 
 from cursor2api.errors import UpstreamError
 from cursor2api.events import Usage
-from cursor2api.upstream import sdk
-from cursor2api.upstream.sdk import Frames, failure
+from cursor2api.upstream.sdk import adapter as sdk
+from cursor2api.upstream.sdk.adapter import Frames, failure
 
 pytestmark = pytest.mark.upstreams("sdk")
 
@@ -173,7 +173,7 @@ def test_a_callers_own_key_goes_with_its_own_agents():
         assert [agent["key"] for agent in gate.agents()] == ["eway", "-ann", "-bob", "-ann"]
         assert all(len(agent["runs"]) == 1 for agent in gate.agents())
         assert settled(gate)
-        bridge = next(id for id in descendants(gate.process.pid) if "bridge_simulator" in command(id))
+        bridge = next(id for id in descendants(gate.process.pid) if "bridge.py" in command(id))
         seen = command(bridge) + Path(f"/proc/{bridge}/environ").read_text()
         assert "callers-key" not in seen + gate.log() and "key-of-the-gateway" not in seen
 

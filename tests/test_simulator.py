@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 import requests
 
-from cursor2api import brain
+from cursor2api.simulator import brain
 from cursor2api.simulator import serve
 
 PIXEL = base64.b64encode(b"\x89PNG").decode()

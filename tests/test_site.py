@@ -13,8 +13,8 @@ from conftest import MODEL, ROOT, gateway
 
 from cursor2api.config import Config
 from cursor2api.errors import KINDS
-from cursor2api.reference import reference
-from cursor2api.views import routes
+from cursor2api.server.reference import reference
+from cursor2api.server.views import routes
 
 STATIC = ROOT / "static"
 FILES = ["/", "/reference.json", "/openapi.json",

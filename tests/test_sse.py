@@ -7,8 +7,9 @@ import pytest
 from cuts import cuts
 
 from cursor2api.errors import UpstreamCut, UpstreamError
-from cursor2api.sse import MAX_FRAME, Decoder, Frame, body, encode
-from cursor2api.tally import Tally
+from cursor2api.server.sse import body, encode
+from cursor2api.upstream.sse import MAX_FRAME, Decoder, Frame
+from cursor2api.server.record import Tally
 
 FRAMES = [
     ("LF", b"event: a\ndata: x\n\n", [Frame("a", "x", "")]),

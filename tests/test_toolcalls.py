@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from cursor2api import toolcalls
+from cursor2api.effects import toolcalls
 from cursor2api.errors import UpstreamError
 from cursor2api.events import Finish, Note, Reasoning, Text, ToolCall, Unfit, Usage, Waiting
-from cursor2api.toolcalls import split_calls
-from cursor2api.transforms import split_thinking
+from cursor2api.effects.toolcalls import split_calls
+from cursor2api.effects.transforms import split_thinking
 
 OPEN, CLOSE = "<call_k3f9x2>", "</call_k3f9x2>"
 

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cursor2api.events import Finish, Note, Reasoning, Text, ToolCall, Unfit, Usage, Waiting
-from cursor2api.transforms import (count_usage, hide_thinking, limit_tokens, overlap, require_call,
-                                   require_text, split_thinking, stop_at, tokens, units, whole_characters)
+from cursor2api.effects.transforms import (count_usage, hide_thinking, limit_tokens, overlap, require_call,
+                                   require_text, split_thinking, stop_at, units, whole_characters)
+from cursor2api.tokens import tokens
 
 STOP = Finish("stop")
 

@@ -13,12 +13,12 @@ from datetime import datetime, timezone
 from io import StringIO
 from urllib.parse import quote
 
-from .. import sse
 from ..errors import ApiError, KeyRefused, UpstreamCut, UpstreamError, UpstreamTimeout
 from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
 from ..held import uuid
 from ..prompt import Plan
 from .cleaner import Cleaner
+from . import sse
 from .http import TICK, Http, Limits, Response, json_object, retry_after
 
 log = logging.getLogger("cursor2api")

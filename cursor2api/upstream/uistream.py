@@ -8,11 +8,11 @@ import json
 import time
 from collections.abc import Iterator
 
-from .. import sse
 from ..errors import UpstreamCut, UpstreamError, UpstreamTimeout
 from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
 from ..held import token
 from ..prompt import Plan
+from . import sse
 from .http import Http, Limits, retry_after
 
 FINISHES = {"length": "length", "content-filter": "content_filter"}

@@ -11,7 +11,7 @@ from conftest import MODEL, command, descendants, gateway, until
 from test_service import events
 
 from cursor2api.simulator import serve
-from cursor2api.upstream.bridge import Bridge, bridge_user, installed
+from cursor2api.upstream.sdk.bridge import Bridge, bridge_user, installed
 from cursor2api.upstream.http import Limits
 
 REAL = {"UPSTREAM": "auto", "SDK_BRIDGE": "", "SDK_USER": ""}

@@ -40,7 +40,7 @@ def work(tmp_path):
 def client(simulator, work, monkeypatch):
     monkeypatch.chdir(ROOT)  # where `-m` finds the package
     with Client.launch_bridge(command=[
-            sys.executable, "-m", "cursor2api.bridge_simulator", "--backend", simulator.url],
+            sys.executable, "-m", "cursor2api.simulator.bridge", "--backend", simulator.url],
             workspace=str(work)) as one:
         yield one
 
@@ -53,7 +53,7 @@ def agent(client, work, model="claude-sonnet-latest", key="key-1", **more):
 
 def test_it_answers_as_a_bridge_and_ends_with_its_client(simulator, work, monkeypatch):
     monkeypatch.chdir(ROOT)
-    client = Client.launch_bridge(command=[sys.executable, "-m", "cursor2api.bridge_simulator"],
+    client = Client.launch_bridge(command=[sys.executable, "-m", "cursor2api.simulator.bridge"],
                                   workspace=str(work))
     bridge = client._owned_bridge.endpoint.pid
     assert client.ping() == "pong" and client.get_version()["protocolVersion"] == "sdk.v1"
@@ -130,6 +130,6 @@ def test_a_death_in_mid_stream_is_the_death_of_the_bridge(client, work, simulato
 
 
 def test_it_keeps_the_contract_of_a_process(work):
-    run = subprocess.run([sys.executable, "-m", "cursor2api.bridge_simulator", "--unknown"], cwd=ROOT,
+    run = subprocess.run([sys.executable, "-m", "cursor2api.simulator.bridge", "--unknown"], cwd=ROOT,
                          capture_output=True, text=True, timeout=30)
     assert run.returncode and "ready" not in run.stderr

@@ -1,0 +1,1 @@
+"""The wire formats between a caller and us."""

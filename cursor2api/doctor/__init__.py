@@ -1,0 +1,1 @@
+"""The doctor: tries the settings in use against the real upstream."""

@@ -1,0 +1,7 @@
+"""`python -m cursor2api.doctor`."""
+
+import sys
+
+from .doctor import main
+
+sys.exit(main())

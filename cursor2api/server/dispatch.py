@@ -1,0 +1,176 @@
+"""The WSGI callable: a request goes to its endpoint, an error becomes an answer, and every request
+leaves one log line and its counts.
+"""
+
+import ipaddress
+import logging
+import re
+import time
+from functools import lru_cache, partial
+from urllib.parse import urlsplit
+
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.wrappers import Response
+
+from ..errors import ApiError, InternalError, KeyRefused, UpstreamError
+from ..held import token
+from .keys import Caller
+from .service import Service
+from .record import Tally
+from .views import OPEN, URLS, Call, json_response
+
+log = logging.getLogger("cursor2api")
+
+ROUTES = URLS.bind("")
+SLASHES = re.compile("//+")  # as of a base URL that ends in one
+REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
+HEADER_NAMES = re.compile(r"[\w ,-]{1,1000}", re.ASCII)
+CORS = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", (
+    "x-request-id, x-should-retry, retry-after, server-timing, x-cursor2api-upstream, "
+    "x-cursor2api-agent, x-cursor2api-ignored, x-cursor2api-left-out, x-cursor2api-usage"))]
+FORWARDED = {"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_VIA"}
+
+
+def new_id() -> str:
+    """Of a request that brings none of its own."""
+    return f"req_{token()}"
+
+
+class App:
+    """The WSGI callable; `service` is open for whoever starts and stops the process."""
+
+    def __init__(self, service: Service):
+        self.service = service
+
+    def __call__(self, environ, start_response):
+        request = Call(environ, populate_request=False)  # else it and the environ would hold each other
+        request.max_content_length = self.service.config.max_body_bytes
+        given = request.headers.get("x-request-id", "")
+        tally = request.tally = Tally(
+            time.monotonic, started=time.monotonic(),
+            id=given if REQUEST_ID.fullmatch(given) else new_id())
+        response = self._dispatch(request)
+        more = _headers(request, response, self.service)
+        response.call_on_close(partial(_note, tally, response.status_code, self.service))
+        return response(environ, lambda status, headers: start_response(status, headers + more))
+
+    def _dispatch(self, request: Call) -> Response:
+        try:
+            if request.method == "OPTIONS":
+                return Response(status=204)
+            endpoint, values = ROUTES.match(SLASHES.sub("/", request.path), request.method)
+            request.tally.route = endpoint.__name__
+            if endpoint not in OPEN:
+                request.caller = _authorize(request, self.service)
+                request.tally.key = request.caller.name
+            return endpoint(request, self.service, **values)
+        except ApiError as error:
+            return _error(request, error)
+        except NotFound:
+            return _error(request, ApiError(
+                f"Invalid URL ({request.method} {request.path[:200]}): expected one of /health, /ready, "
+                "/metrics, /v1/models, /v1/models/{id}, /v1/chat/completions", status=404,
+                type="invalid_request_error"))
+        except MethodNotAllowed as error:
+            allowed = ", ".join(sorted({*error.valid_methods, "OPTIONS"}))
+            return _error(request, ApiError(
+                f"{request.method} is not allowed here: expected {allowed}", status=405,
+                type="invalid_request_error", code="method_not_supported", headers={"Allow": allowed}))
+        except HTTPException as error:
+            return _error(request, ApiError(error.description, status=error.code,
+                                            type="invalid_request_error"))
+        except Exception:
+            log.exception("a fault", extra={"facts": {"id": request.tally.id, "route": request.tally.route}})
+            return _error(request, InternalError())
+
+
+def _authorize(request: Call, service: Service) -> Caller:
+    """Raises InvalidKey without a good key; the default key is good on this machine only."""
+    environ = request.environ
+    authorization = environ.get("HTTP_AUTHORIZATION", "")
+    caller = service.keys.identify([
+        authorization[7:].strip() if authorization[:7].lower() == "bearer " else "",
+        environ.get("HTTP_X_API_KEY", ""), environ.get("HTTP_API_KEY", "")])
+    if caller.default and not _from_here(environ):
+        raise ApiError("The default key 0000 is served to this machine only: set API_KEY to a key of "
+                       "your own", status=403, type="invalid_request_error", code="default_key")
+    return caller
+
+
+def _from_here(environ: dict) -> bool:
+    """Whether a program of this machine asks, and no page of another host that a browser here shows."""
+    origin = environ.get("HTTP_ORIGIN", "")
+    hosts = [f"//{environ['HTTP_HOST']}"] if "HTTP_HOST" in environ else []
+    if origin == "null" or origin.lower().startswith(("http:", "https:")):
+        hosts.append(origin)
+    return (_loopback(environ.get("REMOTE_ADDR", "")) and all(_loopback(_host(url)) for url in hosts)
+            and FORWARDED.isdisjoint(environ))
+
+
+@lru_cache(100)
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+@lru_cache(100)
+def _loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _error(request: Call, error: ApiError) -> Response:
+    request.tally.error = error
+    return json_response(error.body(), error.headers(), error.status)
+
+
+def _headers(request: Call, response: Response, service: Service) -> list[tuple[str, str]]:
+    """What every reply carries beside the headers of its own."""
+    tally = request.tally
+    timing = ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in (
+        ("queue", tally.queued), ("upstream", tally.opened and tally.opened - tally.started),
+        ("total", tally.clock() - tally.started)) if seconds is not None)
+    headers = [("x-request-id", tally.id), ("Server-Timing", timing),
+               ("x-cursor2api-upstream", service.config.upstream_in_use or "none"), *CORS]
+    if "Cache-Control" not in response.headers:
+        headers.append(("Cache-Control", "no-cache"))
+    if request.method == "OPTIONS":
+        asked = request.headers.get("Access-Control-Request-Headers", "")
+        headers += [("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS"),
+                    ("Access-Control-Allow-Headers", asked if HEADER_NAMES.fullmatch(asked) else (
+                        "authorization, content-type, x-api-key, api-key, x-request-id")),
+                    ("Access-Control-Max-Age", "86400"), ("Vary", "Access-Control-Request-Headers")]
+    return headers
+
+
+def _note(tally: Tally, status: int, service: Service) -> None:
+    """The one log line of a request that is over, and its counts."""
+    error, reply = tally.error, tally.queued is not None
+    if error is None:
+        closed_by, why = ("gateway", "complete") if tally.whole or not reply else ("caller", "left")
+    else:
+        closed_by = "upstream" if isinstance(error, UpstreamError) else (
+            "caller" if error.status < 500 else "gateway")
+        why = error.code or type(error).__name__
+    if isinstance(error, KeyRefused) and reply:
+        service.models.doubt()
+    usage = tally.usage or {}
+    log.info("request", extra={"facts": {
+        "id": tally.id, "route": tally.route, "key": tally.key, "status": status,
+        "model": tally.model, "agent": tally.agent, "queue_ms": _ms(tally.queued),
+        "first_ms": _ms(tally.first and tally.first - tally.started),
+        "duration_ms": _ms(tally.clock() - tally.started),
+        **({"deltas": tally.deltas, "heartbeats": tally.heartbeats} if reply else {}),
+        "prompt_tokens": usage.get("prompt_tokens"), "completion_tokens": usage.get("completion_tokens"),
+        "finish": ",".join(tally.finishes) or None, "closed_by": closed_by, "why": why}})
+    service.metrics.count(tally, status, closed_by, why)
+    tally.error = None  # its traceback holds what came with the request, and that holds the tally
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(1000 * seconds, 1)

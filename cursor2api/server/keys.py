@@ -1,0 +1,122 @@
+"""Who may ask, and how much: the keys by their SHA-256, and the limits of each by its name."""
+
+import re
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ..config import DEFAULT_KEY, ConfigError, KeyLimit, digest
+from ..errors import ApiError, BadRequest, InvalidKey
+
+MINUTE = 60.0
+OWN = "cursor-"  # begins the name of a caller with a Cursor key of its own
+FORGET = 1000  # names with a window, beyond which those without a recent request are forgotten
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose request it is. `upstream_key` is the caller's own Cursor key, "" for the gateway's."""
+
+    name: str
+    upstream_key: str = ""
+    default: bool = False  # came with the published default key
+
+
+class Keys:
+    """`keys` are (name, key) pairs, `digests` (name, SHA-256) pairs; limits are this process's.
+
+    Raises ConfigError for limits of a name that nobody has.
+    """
+
+    def __init__(self, keys: Iterable[tuple[str, str]], digests: Iterable[tuple[str, str]],
+                 limits: Iterable[tuple[str, KeyLimit]], passthrough: bool, clock: Callable[[], float]):
+        self._names = dict([(digest(key), name) for name, key in keys]
+                           + [(hashed, name) for name, hashed in digests])
+        self._limits, self._passthrough, self._clock = dict(limits), passthrough, clock
+        for name in self._limits.keys() - {"*", *self._names.values()}:
+            if not (passthrough and name.startswith(OWN)):
+                raise ConfigError(f"KEY_LIMITS: expected names of keys in use or *, got {name!r}")
+        self._lock = threading.Lock()
+        self._windows: dict[str, deque[float]] = {}
+        self._streams: Counter[str] = Counter()
+
+    def identify(self, given: Iterable[str]) -> Caller:
+        """The caller who sent these keys, the first known one counting. Raises InvalidKey.
+
+        Looking up digests takes a time that says nothing about the keys.
+        """
+        given = [key for key in given if key]
+        for key in given:
+            if name := self._names.get(digest(key)):
+                return Caller(name, default=key == DEFAULT_KEY)
+        if not given:
+            raise InvalidKey("Invalid API key: none came with the request; send Authorization: Bearer KEY")
+        if self._passthrough and re.fullmatch(r"[!-~]{8,500}", given[0]):
+            return Caller(OWN + digest(given[0])[:8], given[0])
+        raise InvalidKey("Invalid API key")
+
+    def limit(self, caller: Caller) -> KeyLimit:
+        return self._limits.get(caller.name) or self._limits.get("*") or KeyLimit()
+
+    def count(self, caller: Caller) -> None:
+        """Counts a request. Raises ApiError 429 when it is one too many within a minute."""
+        most = self.limit(caller).requests_per_minute
+        if most is None:
+            return
+        now = self._clock()
+        with self._lock:
+            if len(self._windows) > FORGET:
+                self._windows = {name: window for name, window in self._windows.items()
+                                 if window and window[-1] > now - MINUTE}
+            window = self._windows.setdefault(caller.name, deque())
+            while window and window[0] <= now - MINUTE:
+                window.popleft()
+            if len(window) >= most:
+                raise ApiError(f"The key {caller.name} may make {most} requests a minute", status=429,
+                               type="requests", code="rate_limit_exceeded",
+                               retry_after=window[0] + MINUTE - now)
+            window.append(now)
+
+    @contextmanager
+    def streams(self, caller: Caller, count: int) -> Iterator[None]:
+        """Holds `count` of the streams that the key may have at once, one a choice. Raises ApiError 429."""
+        most = self.limit(caller).streams
+        if most is not None and count > most:
+            raise BadRequest(f"n: expected at most {most}, the replies that the key {caller.name} may have made "
+                             f"at once, got {count}", code="integer_above_max_value", param="n")
+        with self._lock:
+            if most is not None and self._streams[caller.name] + count > most:
+                raise ApiError(f"The key {caller.name} may have {most} replies made at once", status=429,
+                               type="requests", code="too_many_streams", retry_after=2)
+            self._streams[caller.name] += count
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._streams[caller.name] -= count
+                if not self._streams[caller.name]:
+                    del self._streams[caller.name]
+
+    def allow(self, caller: Caller, model: str) -> None:
+        """Raises ApiError 403 when the key may not use this base model."""
+        models = self.limit(caller).models
+        if models is not None and model not in models:
+            raise ApiError(f"The key {caller.name} may not use {model}: expected one of "
+                           f"{', '.join(models)}", status=403, type="invalid_request_error",
+                           code="model_not_allowed", param="model")
+
+
+def read_digests(text: str) -> tuple[tuple[str, str], ...]:
+    """(name, SHA-256) pairs of a key file; blank lines and # comments are skipped. Raises ConfigError."""
+    pairs = []
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.partition("#")[0].split()
+        if not line:
+            continue
+        if len(line) != 2 or not re.fullmatch(r"[\w.-]{1,64}", line[0]) or not re.fullmatch(
+                r"[0-9a-fA-F]{64}", line[1]):
+            raise ConfigError(f"API_KEY_FILE: expected NAME SHA256 in line {number}, got something else")
+        pairs.append((line[0], line[1].lower()))
+    return tuple(pairs)

@@ -1,0 +1,112 @@
+"""The service as one object: what the endpoints work with, and how it starts, drains and stops."""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+
+from ..agents.agents import Agents
+from ..config import Config
+from ..errors import ApiError
+from .keys import Keys
+from .metrics import Metrics
+from ..models import Models
+from .page import File
+from .slots import Slots, draining
+
+log = logging.getLogger("cursor2api")
+
+LAST_WORDS_S = 3.0  # for error frames to leave and slots to become free
+SWEEP_EVERY_S = 1.0  # at least
+STOP_S = 7.0  # for these and for all ends at Cursor, beyond the grace time
+
+
+@dataclass
+class Service:
+    """`upstream`, `agents` and `models` are None while no upstream is configured."""
+
+    config: Config
+    upstream: object | None
+    agents: Agents | None
+    models: Models | None
+    keys: Keys
+    slots: Slots
+    metrics: Metrics
+    files: dict[str, File]  # the page
+    draining: bool = False
+    cut: bool = field(default=False, init=False)  # replies that still run end with an error frame
+    parsing: threading.Lock = field(default_factory=threading.Lock, init=False)  # of large bodies
+    _closing: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _closed: bool = field(default=False, init=False)
+
+    def start(self) -> None:
+        """What a worker does before its first request, none of it waited for."""
+        if self.config.debug_content:
+            log.warning("DEBUG_CONTENT is on: prompts and replies are logged in full")
+        if self.upstream and self.config.cursor_api_key:
+            self.models.trouble()
+            self.agents.start()
+            if self.config.sweep_s:
+                threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
+
+    def _sweep(self) -> None:
+        """Now for what an earlier start left, later for what a worker did that was killed."""
+        while not self.draining:
+            try:
+                self.upstream.sweep(self.config.sweep_s)
+            except ApiError as error:
+                log.warning("agents that a crash left could not be looked up: %s", error.code)
+            except Exception:
+                log.exception("a fault in looking up agents that a crash left")
+            time.sleep(max(SWEEP_EVERY_S, self.config.sweep_s))
+
+    def trouble(self) -> ApiError | None:
+        """Why this process cannot serve a chat now; None when it can."""
+        if self.draining:
+            return draining()
+        if self.upstream is None:
+            return not_configured()
+        return self.models.trouble() if self.config.cursor_api_key else None
+
+    def drain(self, then) -> None:
+        """No new replies; calls `then` when the running ones are over, or cut after GRACE_S."""
+        if self.draining:
+            return
+        self.draining = True
+        threading.Thread(target=self._drain, args=(then,), name="drain", daemon=True).start()
+
+    def _drain(self, then) -> None:
+        end = time.monotonic() + self.config.grace_s + STOP_S
+        self.slots.shut()
+        if not self.slots.empty(self.config.grace_s):
+            log.info("replies are cut at the end of the grace time", extra={"facts": {
+                "replies": self.slots.used}})
+        # Before the worker ends: a caller who does not read can hold that up.
+        self.close(end - time.monotonic())
+        then()
+
+    def close(self, seconds: float = STOP_S) -> None:
+        """Cuts what still runs; returns when nothing of ours is left running upstream, or after `seconds`."""
+        self.draining = self.cut = True
+        self.slots.shut()
+        with self._closing:
+            end, upstream = time.monotonic() + seconds, self.upstream
+            self.slots.empty(LAST_WORDS_S)
+            if upstream and not self._closed:
+                self._closed = True
+                self.agents.close()
+                upstream.close(max(0.0, end - time.monotonic()))
+
+    def check(self, seconds: float) -> None:
+        """Raises what ends a reply that has taken `seconds` before its own end."""
+        if self.cut:
+            raise ApiError("The service was stopped before the reply was whole", status=503,
+                           code="shutting_down", retry_after=1)
+        total = self.config.total_timeout
+        if total and seconds > total:
+            raise ApiError(f"The reply took longer than {total:g} s", status=504, code="total_timeout")
+
+
+def not_configured() -> ApiError:
+    return ApiError("No upstream is configured: set CURSOR_API_KEY (or UISTREAM_URL) and start again",
+                    status=503, code="upstream_not_configured")

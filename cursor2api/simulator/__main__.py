@@ -1,0 +1,5 @@
+"""`python -m cursor2api.simulator`."""
+
+from .cursor import main
+
+main()
