@@ -19,7 +19,7 @@ from cursor2api import __version__
 from cursor2api.server import page as site
 from cursor2api.agents.agents import Agents
 from cursor2api.config import CURSOR_URL, INSTALL_SDK, Config, ConfigError, digest
-from cursor2api.agents.store import Conversations
+from cursor2api.agents.store import AgentStore
 from cursor2api.server.keys import Keys, read_digests
 from cursor2api.server.metrics import Metrics
 from cursor2api.models import Models
@@ -89,15 +89,15 @@ def make_store(config: Config):
     if not config.keep_agents or config.upstream_in_use not in ("cloud", "simulator"):
         return None
     if not config.redis_url:
-        return Conversations(config.keep_agents, config.keep_agent_s)
+        return AgentStore(config.keep_agents, config.keep_agent_s)
     try:
-        from cursor2api.agents.redis_store import SharedConversations
+        from cursor2api.agents.redis_store import RedisStore
     except ImportError:
         raise ConfigError("REDIS_URL: expected redis-py to be installed: pip install -r "
                           "requirements-redis.txt") from None
     scope = digest(f"{config.cursor_base_url} {config.cursor_api_key}")[:16]
     try:
-        return SharedConversations(config.redis_url, scope, config.keep_agents, config.keep_agent_s)
+        return RedisStore(config.redis_url, scope, config.keep_agents, config.keep_agent_s)
     except (ValueError, TypeError):  # whose words could show a piece of the password
         raise ConfigError("REDIS_URL: expected a URL with a port, a number and options that redis-py "
                           "knows, special characters of a password as %XX") from None

@@ -49,7 +49,7 @@ class Answer:
         self._response.close()
 
 
-def dumped(pairs, head, tally, *, count=1, include_usage=False):
+def dumped(pairs, head, record, *, count=1, include_usage=False):
     """encode.chunks for one plain choice, each chunk a dictionary that json.dumps writes."""
     def chunk(delta, finish=None):
         return json.dumps({"id": head.id, "object": "chat.completion.chunk", "created": head.created,
@@ -63,10 +63,10 @@ def dumped(pairs, head, tally, *, count=1, include_usage=False):
         if type(event) is Waiting:
             yield ""
         elif type(event) is Text:
-            tally.delta()
+            record.delta()
             yield chunk({"content": event.text})
         elif type(event) is Finish:
-            tally.finishes.append(event.reason)
+            record.finishes.append(event.reason)
             yield chunk({}, event.reason)
 
 

@@ -44,7 +44,7 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class WholeCall:
     """A tool call that the model made earlier; `id` may be empty, `arguments` is as it came."""
 
     id: str
@@ -59,7 +59,7 @@ class Message:
     role: str
     content: tuple[str | Image, ...]
     name: str | None = None
-    tool_calls: tuple[Call, ...] = ()
+    tool_calls: tuple[WholeCall, ...] = ()
     tool_call_id: str | None = None
 
     @property
@@ -312,14 +312,14 @@ def _old_function(value: object, path: str) -> tuple[dict, str]:
     return an_object(value, path), path
 
 
-def _call(value: object, path: str) -> Call:
+def _call(value: object, path: str) -> WholeCall:
     function, inner = _function(value, path)
-    return Call(read(value, path, "id", _text, ""), read(function, inner, "name", _text),
+    return WholeCall(read(value, path, "id", _text, ""), read(function, inner, "name", _text),
                 read(function, inner, "arguments", _arguments, "{}"))
 
 
-def _old_call(value: object, path: str) -> Call:
-    return Call("", read(an_object(value, path), path, "name", _text),
+def _old_call(value: object, path: str) -> WholeCall:
+    return WholeCall("", read(an_object(value, path), path, "name", _text),
                 read(value, path, "arguments", _arguments, "{}"))
 
 

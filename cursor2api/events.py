@@ -1,7 +1,7 @@
 """Everything that an upstream can say, as frozen values. The whole service is functions over these.
 
 A stream of events holds any number of Text, Reasoning, ToolCall and Waiting, at most one Usage, and
-ends with exactly one Finish; a failure is an exception, never an event. Unfit and Note come from
+ends with exactly one Finish; a failure is an exception, never an event. Misfit and Note come from
 transforms and go no further than reply.py.
 """
 
@@ -52,7 +52,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Unfit:
+class Misfit:
     """The reply breaks the chat's terms; `complaint` is what to tell the model so that it mends it.
 
     `error` is what the caller gets if it does not; without one the reply goes on as text.
@@ -82,4 +82,4 @@ class Finish:
     reason: str
 
 
-Event = Text | Reasoning | ToolCall | Waiting | Usage | Unfit | Note | Finish
+Event = Text | Reasoning | ToolCall | Waiting | Usage | Misfit | Note | Finish

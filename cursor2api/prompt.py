@@ -45,7 +45,7 @@ KNOWN_SCHEMA = JSON_OBJECT + " It must be valid against the JSON Schema that you
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Briefing:
     """How an agent was told what it knows of a conversation.
 
     `nonce` is that of its tags; `tools` a digest of the tools that it was shown last, "" for none;
@@ -58,7 +58,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Prompt:
     """What we will send upstream for a chat.
 
     `params` are Cursor's own model parameters as (id, value). `known` is how its agent then knows the
@@ -69,7 +69,7 @@ class Plan:
     params: tuple[tuple[str, str], ...]
     prompt: str
     images: tuple[Image, ...]
-    known: Known
+    known: Briefing
 
     @property
     def open_mark(self) -> str:
@@ -92,7 +92,7 @@ class Plan:
 
 
 def plan(chat: Chat, model: str, params: tuple[tuple[str, str], ...], nonce: str, *,
-         inject: str = "", max_length: int = 0, think: bool = False, require_call: bool = False) -> Plan:
+         inject: str = "", max_length: int = 0, think: bool = False, require_call: bool = False) -> Prompt:
     """The plan for a chat. `max_length` is in characters, 0 for none; `think` asks for thinking by
     instruction; `require_call` asks for a tool call whatever the chat's tool_choice is."""
     head = RULES + _system(chat.messages, nonce, inject)
@@ -110,14 +110,14 @@ def plan(chat: Chat, model: str, params: tuple[tuple[str, str], ...], nonce: str
             size -= sum(len(rendered[index]) + 2 for index in indices)
     kept = [index for index in range(len(units)) if index not in dropped]
     messages = [message for index in kept for message in units[index]]
-    return Plan(
+    return Prompt(
         model=model, params=params, images=_images(messages),
         prompt="\n\n".join([head, *(rendered[index] for index in kept), *([tail] if tail else [])]),
-        known=Known(nonce, _digest(catalog), sum(map(len, units)) - len(messages)))
+        known=Briefing(nonce, _digest(catalog), sum(map(len, units)) - len(messages)))
 
 
-def follow_up(whole: Plan, chat: Chat, known: Known, *, max_length: int = 0, think: bool = False,
-              require_call: bool = False) -> Plan | None:
+def follow_up(whole: Prompt, chat: Chat, known: Briefing, *, max_length: int = 0, think: bool = False,
+              require_call: bool = False) -> Prompt | None:
     """The plan for an agent that knows the chat up to the last assistant message.
 
     `whole` is the plan with the same nonce for an agent that knows nothing; None says that it must be
@@ -139,7 +139,7 @@ def follow_up(whole: Plan, chat: Chat, known: Known, *, max_length: int = 0, thi
                    known=replace(known, tools=_digest(catalog) or known.tools))
 
 
-def repair(plan: Plan, complaint: str) -> Plan:
+def repair(plan: Prompt, complaint: str) -> Prompt:
     """The plan of a second run on the same conversation, which says what was wrong with the first."""
     return replace(plan, images=(), prompt=f"{complaint}\n\nWrite your whole message again, mended.")
 

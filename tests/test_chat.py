@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cursor2api.chat import Call, Chat, Format, Image, Message, Tool, ToolChoice, parse
+from cursor2api.chat import WholeCall, Chat, Format, Image, Message, Tool, ToolChoice, parse
 from cursor2api.errors import BadRequest
 from cursor2api.dialects.parameters import PARAMETERS
 
@@ -168,10 +168,10 @@ MESSAGES = [
         {"type": "image_url", "image_url": "DATA:image/JPEG;base64,AAAA"}]},
      Message("user", (Image("data:image/jpeg;base64,AAAA"),))),
     ("assistant without content", {"role": "assistant", "tool_calls": [CALL]},
-     Message("assistant", (), None, (Call("c1", "f", '{"a":1}'),))),
+     Message("assistant", (), None, (WholeCall("c1", "f", '{"a":1}'),))),
     ("assistant, null content", {"role": "assistant", "content": None}, Message("assistant", ())),
     ("assistant, empty content", {"role": "assistant", "content": "", "tool_calls": [CALL]},
-     Message("assistant", (), None, (Call("c1", "f", '{"a":1}'),))),
+     Message("assistant", (), None, (WholeCall("c1", "f", '{"a":1}'),))),
     ("assistant, no parts", {"role": "assistant", "content": []}, Message("assistant", ())),
     ("assistant parts", {"role": "assistant", "content": [{"type": "text", "text": "a"}]},
      Message("assistant", ("a",))),
@@ -188,15 +188,15 @@ MESSAGES = [
      Message("assistant", ("a",))),
     ("arguments as an object", {"role": "assistant", "tool_calls": [
         {"id": "c", "type": "function", "function": {"name": "f", "arguments": {"a": "é"}}}]},
-     Message("assistant", (), None, (Call("c", "f", '{"a": "é"}'),))),
+     Message("assistant", (), None, (WholeCall("c", "f", '{"a": "é"}'),))),
     ("arguments that are no JSON", {"role": "assistant", "tool_calls": [
         {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{\"a"}}]},
-     Message("assistant", (), None, (Call("c", "f", "{\"a"),))),
+     Message("assistant", (), None, (WholeCall("c", "f", "{\"a"),))),
     ("call without id, type and arguments", {"role": "assistant", "tool_calls": [
-        {"function": {"name": "f"}}]}, Message("assistant", (), None, (Call("", "f", "{}"),))),
+        {"function": {"name": "f"}}]}, Message("assistant", (), None, (WholeCall("", "f", "{}"),))),
     ("old call", {"role": "assistant", "content": None,
                   "function_call": {"name": "f", "arguments": "{}"}},
-     Message("assistant", (), None, (Call("", "f", "{}"),))),
+     Message("assistant", (), None, (WholeCall("", "f", "{}"),))),
     ("tool", {"role": "tool", "content": "r", "tool_call_id": "c1"},
      Message("tool", ("r",), None, (), "c1")),
     ("tool parts", {"role": "tool", "tool_call_id": "c1", "content": [

@@ -6,12 +6,12 @@ import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from cursor2api.dialects.encode import Head, chunks, completion
+from cursor2api.dialects.encode import Identity, chunks, completion
 from cursor2api.events import Finish, Reasoning, Text, ToolCall, Usage, Waiting
-from cursor2api.server.record import Tally
+from cursor2api.server.record import RequestRecord
 
-HEAD = Head("chatcmpl-1", 1700000000, 'a "model" é')
-OLD = Head("chatcmpl-1", 1700000000, "m", functions=True)
+HEAD = Identity("chatcmpl-1", 1700000000, 'a "model" é')
+OLD = Identity("chatcmpl-1", 1700000000, "m", functions=True)
 USAGE = Usage(3, 4)
 CALL = [ToolCall(0, "call_1", "f", ""), ToolCall(0, None, None, '{"a":'), ToolCall(0, None, None, '1}')]
 
@@ -80,13 +80,13 @@ def whole(arguments):
     return True
 
 
-def tally():
-    return Tally(lambda: 0.0)
+def record():
+    return RequestRecord(lambda: 0.0)
 
 
 def body_of(replies, head):
     """The one text that is not empty; before it comes an empty one for each Waiting."""
-    *waits, body = completion(pairs(replies), head, tally(), count=len(replies))
+    *waits, body = completion(pairs(replies), head, record(), count=len(replies))
     assert waits == [""] * sum(events.count(Waiting()) for events in replies)
     return json.loads(body)
 
@@ -96,7 +96,7 @@ every_reply = pytest.mark.parametrize("name, head, replies", REPLIES, ids=[row[0
 
 @every_reply
 def test_the_chunks_put_together_are_the_body(name, head, replies):
-    texts = list(chunks(pairs(replies), head, tally(), count=len(replies), include_usage=True))
+    texts = list(chunks(pairs(replies), head, record(), count=len(replies), include_usage=True))
     body = body_of(replies, head)
     ChatCompletion.model_validate_json(json.dumps(body), strict=True)
     choices, usage = folded(texts)
@@ -118,7 +118,7 @@ def test_the_chunks_put_together_are_the_body(name, head, replies):
 @every_reply
 def test_the_official_client_puts_the_chunks_together(name, head, replies):
     state = ChatCompletionStreamState()
-    for text in filter(None, chunks(pairs(replies), head, tally(), count=len(replies), include_usage=True)):
+    for text in filter(None, chunks(pairs(replies), head, record(), count=len(replies), include_usage=True)):
         state.handle_chunk(ChatCompletionChunk.model_validate_json(text))
     snapshot, body = state.current_completion_snapshot, body_of(replies, head)
     assert snapshot.usage.to_dict() == body["usage"]
@@ -151,7 +151,7 @@ def test_every_key_that_the_schema_requires_is_there(name, head, replies):
         assert message["content"] is not None or "tool_calls" in message or "function_call" in message
         assert message["content"] != "" or not {"tool_calls", "function_call"} & set(message)
         assert None not in (message.get("tool_calls", 0), message.get("function_call", 0))
-    for text in filter(None, chunks(pairs(replies), head, tally(), count=len(replies))):
+    for text in filter(None, chunks(pairs(replies), head, record(), count=len(replies))):
         chunk = json.loads(text)
         assert set(chunk) == COMPLETION_KEYS - {"usage"}
         assert chunk["object"] == "chat.completion.chunk" and len(chunk["choices"]) == 1
@@ -163,7 +163,7 @@ def test_every_key_that_the_schema_requires_is_there(name, head, replies):
 @every_reply
 def test_what_names_a_call_is_sent_once(name, head, replies):
     seen = set()
-    for text in filter(None, chunks(pairs(replies), head, tally(), count=len(replies))):
+    for text in filter(None, chunks(pairs(replies), head, record(), count=len(replies))):
         choice = json.loads(text)["choices"][0]
         for call in choice["delta"].get("tool_calls", ()):
             place = choice["index"], call["index"]
@@ -179,14 +179,14 @@ def test_what_names_a_call_is_sent_once(name, head, replies):
 @pytest.mark.parametrize("model", ['a "quoted" \\ one', "naïve/世界😀", "], \"usage\": null}", "{}\n\u2028"])
 @pytest.mark.parametrize("include_usage", [True, False])
 def test_any_model_name_survives(model, include_usage):
-    head = Head("chatcmpl-1", 1, model)
-    texts = [text for text in chunks(pairs(REPLIES[0][2]), head, tally(), include_usage=include_usage) if text]
+    head = Identity("chatcmpl-1", 1, model)
+    texts = [text for text in chunks(pairs(REPLIES[0][2]), head, record(), include_usage=include_usage) if text]
     for text in [*texts, head.heartbeat(include_usage)]:
         assert json.loads(text)["model"] == model and "\n" not in text and text.isascii()
 
 
 def test_waiting_is_an_empty_text_and_the_roles_leave_at_once():
-    texts = list(chunks([(0, Waiting()), (0, Text("a")), (0, Waiting())], HEAD, tally()))
+    texts = list(chunks([(0, Waiting()), (0, Text("a")), (0, Waiting())], HEAD, record()))
     assert [bool(text) for text in texts] == [True, False, False, True, False]
 
 
@@ -201,11 +201,11 @@ def test_one_estimate_makes_the_sum_an_estimate():
 def test_a_reply_without_a_finish_is_never_a_stop():
     with pytest.raises(AttributeError):
         body_of([[Text("a"), USAGE]], HEAD)
-    assert all('"finish_reason":null' in text for text in chunks([(0, Text("a"))], HEAD, tally()) if text)
+    assert all('"finish_reason":null' in text for text in chunks([(0, Text("a"))], HEAD, record()) if text)
 
 
 def test_the_role_comes_first_for_each_choice_and_the_usage_last():
-    texts = [json.loads(text) for text in chunks(pairs(REPLIES[-1][2]), HEAD, tally(), count=2,
+    texts = [json.loads(text) for text in chunks(pairs(REPLIES[-1][2]), HEAD, record(), count=2,
                                                  include_usage=True) if text]
     assert [text["choices"][0]["delta"].get("role") for text in texts[:3]] == [
         "assistant", "assistant", None]
@@ -215,14 +215,14 @@ def test_the_role_comes_first_for_each_choice_and_the_usage_last():
 
 
 def test_without_the_wish_there_is_no_usage():
-    texts = [json.loads(text) for text in chunks(pairs(REPLIES[0][2]), HEAD, tally()) if text]
+    texts = [json.loads(text) for text in chunks(pairs(REPLIES[0][2]), HEAD, record()) if text]
     assert all("usage" not in text and text["choices"] for text in texts)
     assert json.loads(HEAD.heartbeat(False))["choices"][0]["delta"] == {}
 
 
 @every_reply
 def test_both_encoders_count_the_same(name, head, replies):
-    counts = [tally(), tally()]
+    counts = [record(), record()]
     list(chunks(pairs(replies), head, counts[0], count=len(replies)))
     list(completion(pairs(replies), head, counts[1], count=len(replies)))
     assert counts[0].usage == counts[1].usage and counts[0].finishes == counts[1].finishes
@@ -231,6 +231,6 @@ def test_both_encoders_count_the_same(name, head, replies):
 
 
 def test_the_first_delta_is_when_it_left():
-    count = Tally(iter([3.0, 5.0]).__next__)
+    count = RequestRecord(iter([3.0, 5.0]).__next__)
     list(chunks([(0, Waiting()), (0, Text("a")), (0, Text("b")), (0, Finish("stop"))], HEAD, count))
     assert count.first == 3.0 and count.deltas == 2

@@ -35,7 +35,8 @@ ASIDE = {
     "upstream.sdk.keeper": set(),
     "doctor.recorder": {"events", "prompt"}, "doctor.__main__": {"doctor.doctor"},
     "doctor.doctor": {"config", "errors", "doctor.recorder"}}
-PURE = {name for name, room in ROOMS.items() if room <= ROOMS["agents.fingerprint"]} - {"logs", "models", "effects.reply"}
+PURE = {name for name, room in ROOMS.items() if room <= ROOMS["agents.fingerprint"]} - {
+    "logs", "models", "effects.reply"}
 WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 FOREIGN = {
     "effects.schema": {"attrs", "jsonschema", "referencing"},

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from cursor2api.chat import Call, parse
-from cursor2api.agents.fingerprint import Prefix
+from cursor2api.chat import WholeCall, parse
+from cursor2api.agents.fingerprint import Fingerprint
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"b": 1, "a": [2]}'}}
 MESSAGES = [
@@ -19,7 +19,7 @@ TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "
 
 def prefix(messages, terms=("ann", "m"), **options):
     body = {"model": "m", "tools": TOOLS, "messages": messages, **options}
-    return Prefix(parse(json.dumps(body).encode()), *terms)
+    return Fingerprint(parse(json.dumps(body).encode()), *terms)
 
 
 def changed(at, **fields):
@@ -96,9 +96,9 @@ def test_without_a_reply_or_anything_new_there_is_nothing_to_find(messages):
 
 REPLIES = [
     ("text", " a\n", [], {"content": "a"}),
-    ("a call", "", [Call("call_9", "f", '{"a":[1]}')], {"content": None, "tool_calls": [
+    ("a call", "", [WholeCall("call_9", "f", '{"a":[1]}')], {"content": None, "tool_calls": [
         {**CALL, "id": "call_9", "function": {"name": "f", "arguments": '{"a": [1]}'}}]}),
-    ("text and calls", "So:", [Call("x", "f", "{}"), Call("y", "f", '{"b":1}')], {
+    ("text and calls", "So:", [WholeCall("x", "f", "{}"), WholeCall("y", "f", '{"b":1}')], {
         "content": "So:\n", "tool_calls": [{"id": "x", "function": {"name": "f"}},
                                            {"id": "y", "function": {"name": "f", "arguments": '{"b": 1}'}}]}),
     ("half a pair", "a\ud83d", [], None),
@@ -115,7 +115,8 @@ def test_a_reply_has_the_digest_that_its_return_will_have(text, calls, message):
 
 def test_an_old_function_call_comes_back_without_an_id():
     options = {"tools": [], "functions": [TOOLS[0]["function"]]}
-    digest = prefix([NEW], **options).after("", [Call("call_1", "f", '{"b":1}'), Call("call_2", "f", "{}")])
+    calls = [WholeCall("call_1", "f", '{"b":1}'), WholeCall("call_2", "f", "{}")]
+    digest = prefix([NEW], **options).after("", calls)
     call = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"b": 1}'}}
     result = {"role": "function", "name": "f", "content": "r"}
     assert digest == prefix([NEW, call, result], **options).known
@@ -125,4 +126,4 @@ def test_an_old_function_call_comes_back_without_an_id():
                          ids=["deep", "digits", "NaN", "none", "surrogate"])
 def test_no_arguments_are_a_fault(arguments):
     prefix(called(arguments=arguments))
-    prefix([NEW]).after("", [Call("a", "f", arguments)])
+    prefix([NEW]).after("", [WholeCall("a", "f", arguments)])

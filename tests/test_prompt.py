@@ -7,7 +7,7 @@ import time
 import pytest
 
 from cursor2api.chat import parse
-from cursor2api.prompt import (FOLLOW_UP, JSON_OBJECT, NO_TOOLS, REQUIRED, THINK, Known, follow_up, plan,
+from cursor2api.prompt import (FOLLOW_UP, JSON_OBJECT, NO_TOOLS, REQUIRED, THINK, Briefing, follow_up, plan,
                                repair, shown_tools)
 
 CALL = {"role": "assistant", "content": None, "tool_calls": [
@@ -320,7 +320,7 @@ def test_an_image_goes_beside_the_prompt():
 # What an agent is told that knows the conversation
 
 
-def told(messages, options=None, known=Known("n0nce", "", 0), **more):
+def told(messages, options=None, known=Briefing("n0nce", "", 0), **more):
     chat = parse(json.dumps({"model": "m", "messages": messages, **(options or {})}).encode())
     return follow_up(plan(chat, "m", (), known.nonce, **more), chat, known, **more)
 
@@ -334,7 +334,7 @@ def test_only_what_is_new_is_told():
     result = told([*HISTORY, user("two"), user("three")])
     assert [block[2] for block in blocks(result.prompt)] == ["two", "three"]
     assert result.prompt.startswith(FOLLOW_UP) and "<system_" not in result.prompt
-    assert (result.model, result.open_mark, result.known) == ("m", "<call_n0nce>", Known("n0nce", "", 0))
+    assert (result.model, result.open_mark, result.known) == ("m", "<call_n0nce>", Briefing("n0nce", "", 0))
 
 
 def test_results_are_named_although_their_calls_are_not_told_again():
@@ -368,7 +368,7 @@ def test_the_form_of_the_reply_is_told_each_time_but_its_schema_once():
 
 
 def test_what_an_agent_never_saw_stays_counted():
-    assert told([*HISTORY, user("two")], known=Known("n0nce", "", 7)).left_out == 7
+    assert told([*HISTORY, user("two")], known=Briefing("n0nce", "", 7)).left_out == 7
 
 
 @pytest.mark.parametrize("messages, why", [

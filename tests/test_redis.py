@@ -13,9 +13,9 @@ import redis
 from conftest import ROOT, free_port, gateway, until
 from test_reuse import KEEP, Talk, folded, left, prompts
 
-from cursor2api.agents.store import Kept
-from cursor2api.prompt import Known
-from cursor2api.agents.redis_store import SharedConversations
+from cursor2api.agents.store import WaitingAgent
+from cursor2api.prompt import Briefing
+from cursor2api.agents.redis_store import RedisStore
 
 pytestmark = pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is not installed")
 
@@ -201,14 +201,14 @@ def test_what_another_version_put_there_is_passed_over(workers, value):
 
 
 def test_replies_that_end_together_give_up_no_more_than_the_limit_asks(server):
-    stores = [SharedConversations(server.url, "scope", 8, 900) for _ in range(8)]
+    stores = [RedisStore(server.url, "scope", 8, 900) for _ in range(8)]
     for number in range(8):
-        stores[0].put(f"before {number}", Kept(f"before {number}", Known("", "", 0)))
+        stores[0].put(f"before {number}", WaitingAgent(f"before {number}", Briefing("", "", 0)))
     together = Barrier(8)
 
     def put(number):
         together.wait(30)
-        return stores[number].put(f"new {number}", Kept(f"new {number}", Known("", "", 0)))
+        return stores[number].put(f"new {number}", WaitingAgent(f"new {number}", Briefing("", "", 0)))
     with ThreadPoolExecutor(8) as pool:
         given_up = [agent for agents in pool.map(put, range(8)) for agent in agents]
     assert sorted(given_up) == [f"before {number}" for number in range(8)]

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from test_encode import HEAD, folded, tally, whole
+from test_encode import HEAD, folded, record, whole
 from test_toolcalls import raw
 
 from cursor2api.chat import parse
@@ -15,7 +15,7 @@ from cursor2api.dialects.encode import chunks, completion
 from cursor2api.errors import ApiError
 from cursor2api.events import Finish, Reasoning, Text, Usage, Waiting
 from cursor2api.prompt import plan
-from cursor2api.effects.reply import Terms, reply
+from cursor2api.effects.reply import ReplyRules, reply
 from cursor2api.server.sse import encode
 
 NONCE = "k3f9x2"  # that of test_toolcalls' marks
@@ -52,9 +52,9 @@ def said(stream, chat, **terms):
     """((content, reasoning, calls, finish, usage) of the chunks put together, error's code, notes)."""
     made, texts, notes, ids = plan(chat, "m", (), NONCE), [], [], iter(range(10**6))
     code = None
-    events = reply(stream, chat, made, Terms(**terms), lambda: f"call_{next(ids)}", notes.append)
+    events = reply(stream, chat, made, ReplyRules(**terms), lambda: f"call_{next(ids)}", notes.append)
     try:
-        for text in chunks(((0, event) for event in events), HEAD, tally(), include_usage=True):
+        for text in chunks(((0, event) for event in events), HEAD, record(), include_usage=True):
             texts.append(text)
     except ApiError as error:
         code = error.code
@@ -67,9 +67,9 @@ def said(stream, chat, **terms):
 def body(stream, chat, **terms):
     """The same of the completion, whose calls are all whole."""
     made, notes, ids = plan(chat, "m", (), NONCE), [], iter(range(10**6))
-    events = reply(stream, chat, made, Terms(hold=True, **terms), lambda: f"call_{next(ids)}", notes.append)
+    events = reply(stream, chat, made, ReplyRules(hold=True, **terms), lambda: f"call_{next(ids)}", notes.append)
     try:
-        *_, text = completion(((0, event) for event in events), HEAD, tally())
+        *_, text = completion(((0, event) for event in events), HEAD, record())
         whole_body = json.loads(text)
         choice, message = whole_body["choices"][0], whole_body["choices"][0]["message"]
         return (message["content"] or "", message.get("reasoning_content", ""),
@@ -214,12 +214,12 @@ def test_a_stream_that_just_ends_is_no_reply(events):
         made = plan(chat, "m", (), NONCE)
         for hold in (False, True):
             def pairs():
-                return ((0, each) for each in reply(Stream(events), chat, made, Terms(hold), str, print))
-            wire = b"".join(encode(chunks(pairs(), HEAD, tally()), b"", 1, tally()))
+                return ((0, each) for each in reply(Stream(events), chat, made, ReplyRules(hold), str, print))
+            wire = b"".join(encode(chunks(pairs(), HEAD, record()), b"", 1, record()))
             assert b"[DONE]" not in wire and b'"internal_error"' in wire
             assert b'"finish_reason":"' not in wire
             with pytest.raises(RuntimeError, match="without a Finish"):
-                list(completion(pairs(), HEAD, tally()))
+                list(completion(pairs(), HEAD, record()))
 
 
 @pytest.mark.parametrize("exposed", [False, True])

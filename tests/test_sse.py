@@ -9,7 +9,7 @@ from cuts import cuts
 from cursor2api.errors import UpstreamCut, UpstreamError
 from cursor2api.server.sse import body, encode
 from cursor2api.upstream.sse import MAX_FRAME, Decoder, Frame
-from cursor2api.server.record import Tally
+from cursor2api.server.record import RequestRecord
 
 FRAMES = [
     ("LF", b"event: a\ndata: x\n\n", [Frame("a", "x", "")]),
@@ -103,12 +103,12 @@ def clock(*times):
 
 
 def test_what_is_at_hand_leaves_in_one_write():
-    body = list(encode(iter(["1", "2", "", "3"]), b"beat", 10, Tally(lambda: 0)))
+    body = list(encode(iter(["1", "2", "", "3"]), b"beat", 10, RequestRecord(lambda: 0)))
     assert body == [b"data: 1\n\ndata: 2\n\n", b"data: 3\n\ndata: [DONE]\n\n"]
 
 
 def test_a_heartbeat_leaves_only_in_silence():
-    body = list(encode(iter(["", "", "1", "", ""]), b"beat", 10, Tally(clock(0, 5, 10, 11, 12, 13))))
+    body = list(encode(iter(["", "", "1", "", ""]), b"beat", 10, RequestRecord(clock(0, 5, 10, 11, 12, 13))))
     assert body == [b"beat", b"data: 1\n\n", b"data: [DONE]\n\n"]
 
 
@@ -116,7 +116,7 @@ def test_an_error_is_one_frame_and_the_end():
     def chunks():
         yield "1"
         raise UpstreamCut("it was cut")
-    first, end, rest = b"".join(encode(chunks(), b"", 10, Tally(lambda: 0))).split(b"\n\n")
+    first, end, rest = b"".join(encode(chunks(), b"", 10, RequestRecord(lambda: 0))).split(b"\n\n")
     assert first == b"data: 1" and rest == b""
     assert json.loads(end.removeprefix(b"data: ")) == {"error": {
         "message": "it was cut", "type": "server_error", "param": None, "code": "upstream_cut"}}
@@ -126,23 +126,23 @@ def test_a_fault_of_ours_says_nothing_of_itself_but_in_the_log(caplog):
     def chunks():
         yield "1"
         raise KeyError("secret")
-    sent = b"".join(encode(chunks(), b"", 10, Tally(lambda: 0)))
+    sent = b"".join(encode(chunks(), b"", 10, RequestRecord(lambda: 0)))
     assert b"Internal server error" in sent and b"secret" not in sent and b"DONE" not in sent
     assert "KeyError" in caplog.text and "Traceback" in caplog.text
 
 
 def test_what_is_written_sets_the_heartbeat_back():
-    body = encode(iter(["1", "", "", "2", "", ""]), b"beat", 10, Tally(clock(0, 9, 18, 19, 28)))
+    body = encode(iter(["1", "", "", "2", "", ""]), b"beat", 10, RequestRecord(clock(0, 9, 18, 19, 28)))
     assert list(body) == [b"data: 1\n\n", b"data: 2\n\n", b"data: [DONE]\n\n"]
 
 
 def test_without_a_heartbeat_silence_stays_silent():
-    assert list(encode(iter(["", ""]), b"", 0, Tally(lambda: 0))) == [b"data: [DONE]\n\n"]
+    assert list(encode(iter(["", ""]), b"", 0, RequestRecord(lambda: 0))) == [b"data: [DONE]\n\n"]
 
 
 @pytest.mark.parametrize("reads", [0, 1, 2])
 def test_a_body_that_the_caller_leaves_says_nothing_more(reads):
-    body = encode(iter(["1", "", "2", "", "3"]), b"beat", 10, Tally(lambda: 0))
+    body = encode(iter(["1", "", "2", "", "3"]), b"beat", 10, RequestRecord(lambda: 0))
     for _ in range(reads):
         next(body)
     body.close()
@@ -151,7 +151,7 @@ def test_a_body_that_the_caller_leaves_says_nothing_more(reads):
 
 def test_what_it_writes_the_decoder_reads():
     texts = [json.dumps({"a": text}) for text in ("x", "\n\r\u2028\x85", "é😀", "data: y\n\n")]
-    sent = b"".join(encode(iter(texts), b": beat\n\n", 10, Tally(lambda: 0)))
+    sent = b"".join(encode(iter(texts), b": beat\n\n", 10, RequestRecord(lambda: 0)))
     for pieces in cuts(sent):
         decoder = Decoder()
         frames = [frame.data for piece in pieces for frame in decoder.feed(piece)]
@@ -159,9 +159,9 @@ def test_what_it_writes_the_decoder_reads():
 
 
 def test_a_body_that_was_begun_is_newlines_and_then_the_text():
-    tally = Tally(clock(0, 5, 10, 11, 12))
-    assert list(body(iter(["", "", "", "{}"]), 10, tally)) == [b"\n", b"\n", b"{}"]
-    assert tally.heartbeats == 1
+    record = RequestRecord(clock(0, 5, 10, 11, 12))
+    assert list(body(iter(["", "", "", "{}"]), 10, record)) == [b"\n", b"\n", b"{}"]
+    assert record.heartbeats == 1
 
 
 @pytest.mark.parametrize("error, said", [(UpstreamCut("it was cut"), "it was cut"),
@@ -170,5 +170,5 @@ def test_an_error_in_a_body_that_was_begun_is_a_body(error, said):
     def texts():
         yield ""
         raise error
-    sent = json.loads(b"".join(body(texts(), 10, Tally(lambda: 0))))
+    sent = json.loads(b"".join(body(texts(), 10, RequestRecord(lambda: 0))))
     assert sent["error"]["message"] == said and "choices" not in sent

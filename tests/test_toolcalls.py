@@ -8,7 +8,7 @@ import pytest
 
 from cursor2api.effects import toolcalls
 from cursor2api.errors import UpstreamError
-from cursor2api.events import Finish, Note, Reasoning, Text, ToolCall, Unfit, Usage, Waiting
+from cursor2api.events import Finish, Note, Reasoning, Text, ToolCall, Misfit, Usage, Waiting
 from cursor2api.effects.toolcalls import split_calls
 from cursor2api.effects.transforms import split_thinking
 
@@ -75,7 +75,7 @@ def complete(text):
 def outcome(pieces, finish="stop", **options):
     events, error = run(pieces, finish, **options)
     text, calls, finish = fold(events)
-    complaints = [event.complaint for event in events if isinstance(event, Unfit)]
+    complaints = [event.complaint for event in events if isinstance(event, Misfit)]
     for note in notes(events):
         assert note.id in (None, *(event.id for event in events if isinstance(event, ToolCall)))
     return text, [(name, json.loads(arguments)) for _, name, arguments in calls], finish, \
@@ -411,7 +411,7 @@ def test_plain_text_is_not_held():
 
 def test_an_error_follows_its_unfit_and_no_call_piece_follows_either():
     events, error = run([written('{"path": "a", "lines": "many"}')])
-    assert isinstance(events[-1], Unfit) and events[-1].error is error
+    assert isinstance(events[-1], Misfit) and events[-1].error is error
     assert not complete("".join(e.arguments for e in events if isinstance(e, ToolCall)))
     assert error.code == "invalid_tool_arguments" and error.status == 502
 

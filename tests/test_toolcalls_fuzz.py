@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from test_jsonstream import completed
 from test_toolcalls import CLOSE, OPEN, WEATHER, call, complete, fold, notes, raw, run
 
-from cursor2api.events import Finish, Text, ToolCall, Unfit
+from cursor2api.events import Finish, Text, ToolCall, Misfit
 
 ARGUMENTS = st.fixed_dictionaries({"path": st.text(max_size=12)}, optional={
     "content": st.text(max_size=40) | st.sampled_from([CLOSE, OPEN, 'a "b", "c": {', "<", "\\"]),
@@ -28,7 +28,7 @@ REPLIES = st.lists(CALLS | DAMAGED | TEXTS | NOISE, max_size=6).map("".join)
 
 def folded(pieces, finish, **options):
     events, error = run(pieces, finish, **options)
-    return (*fold(events), [e.complaint for e in events if isinstance(e, Unfit)],
+    return (*fold(events), [e.complaint for e in events if isinstance(e, Misfit)],
             [(note.why, note.name) for note in notes(events)],
             error and error.code)
 

@@ -5,7 +5,7 @@ from cuts import cuts, joined, spread
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cursor2api.events import Finish, Note, Reasoning, Text, ToolCall, Unfit, Usage, Waiting
+from cursor2api.events import Finish, Note, Reasoning, Text, ToolCall, Misfit, Usage, Waiting
 from cursor2api.effects.transforms import (count_usage, hide_thinking, limit_tokens, overlap, require_call,
                                    require_text, split_thinking, stop_at, units, whole_characters)
 from cursor2api.tokens import tokens
@@ -188,8 +188,8 @@ EMPTY = [
 @pytest.mark.parametrize("name, events, unfit", EMPTY, ids=[row[0] for row in EMPTY])
 def test_an_empty_reply_is_unfit(name, events, unfit):
     out = list(require_text(events))
-    assert [event for event in out if type(event) is not Unfit] == events
-    assert [event.error.code for event in out if type(event) is Unfit] == ["empty_reply"] * unfit
+    assert [event for event in out if type(event) is not Misfit] == events
+    assert [event.error.code for event in out if type(event) is Misfit] == ["empty_reply"] * unfit
 
 
 TRANSFORMS = {
@@ -231,7 +231,7 @@ def test_a_transform_lets_waiting_through_at_once(name):
 @pytest.mark.parametrize("insist", [True, False])
 def test_a_reply_without_a_call_is_unfit(insist):
     unfit = list(require_call([Text("a"), STOP], insist))[1]
-    assert type(unfit) is Unfit and (unfit.error is None) == insist
+    assert type(unfit) is Misfit and (unfit.error is None) == insist
     call = ToolCall(0, "call_1", "f", "{}")
     assert list(require_call([call, STOP], insist)) == [call, STOP]
 

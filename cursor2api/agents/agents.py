@@ -13,15 +13,15 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 
-from ..chat import Call, Chat
+from ..chat import WholeCall, Chat
 from ..config import Config
-from .store import Kept
+from .store import WaitingAgent
 from ..errors import ApiError
 from ..events import Event, Waiting
 from ..server.keys import Caller
 from ..models import Choice, Models
-from .fingerprint import Prefix
-from ..prompt import Known, Plan, follow_up, plan
+from .fingerprint import Fingerprint
+from ..prompt import Briefing, Prompt, follow_up, plan
 
 log = logging.getLogger("cursor2api")
 
@@ -53,7 +53,7 @@ class Agents:
         prefix = kept = None
         # A caller's own key is kept nowhere, so nobody could delete its agents later.
         if self._store and not caller.upstream_key:
-            prefix = Prefix(chat, caller.name, choice.model.id, choice.params, choice.think,
+            prefix = Fingerprint(chat, caller.name, choice.model.id, choice.params, choice.think,
                             config.system_prompt_inject)
             kept = prefix.known and self._store.take(prefix.known)
         options = {"max_length": config.max_input_length, "think": choice.think,
@@ -78,8 +78,8 @@ class Agents:
         streams += [Stream(self._upstream, caller.upstream_key, made) for _ in range(1, chat.n)]
         return Turn(made, streams, prefix and partial(self._keep, prefix))
 
-    def _keep(self, prefix: Prefix, stream: "Stream", text: str, calls: list[Call]) -> None:
-        kept = Kept(stream.release(), stream.plan.known)
+    def _keep(self, prefix: Fingerprint, stream: "Stream", text: str, calls: list[WholeCall]) -> None:
+        kept = WaitingAgent(stream.release(), stream.plan.known)
         for agent in self._store.put(prefix.after(text, calls), kept):
             self._upstream.delete(agent)
 
@@ -111,10 +111,10 @@ class Agents:
 class Turn:
     """One chat's streams, one a choice, and `plan`, which tells a new agent all."""
 
-    def __init__(self, plan: Plan, streams: list["Stream"], keep: Callable | None):
+    def __init__(self, plan: Prompt, streams: list["Stream"], keep: Callable | None):
         self.plan, self.streams, self._keep = plan, streams, keep
 
-    def keep(self, index: int) -> Callable[[str, list[Call]], None] | None:
+    def keep(self, index: int) -> Callable[[str, list[WholeCall]], None] | None:
         """What `reply` calls with a whole reply."""
         return self._keep and partial(self._keep, self.streams[index])
 
@@ -125,7 +125,7 @@ class Stream:
     `kind` says whose words they are: a new agent's, a reused or a warm one's; `plan` what it was told.
     """
 
-    def __init__(self, upstream, key: str, plan: Plan, kind: str = "new", first: Plan | None = None,
+    def __init__(self, upstream, key: str, plan: Prompt, kind: str = "new", first: Prompt | None = None,
                  agent: str | None = None):
         self._anew = partial(upstream.open, plan, key)
         self._whole, self.plan, self.kind = plan, first or plan, kind
@@ -170,7 +170,7 @@ class Stream:
         self._anew = None
         self.plan = self._whole = replace(self.plan, prompt="", images=())
 
-    def follow_up(self, plan: Plan, reply: str) -> None:
+    def follow_up(self, plan: Prompt, reply: str) -> None:
         self._stream.follow_up(plan, reply)
 
     def ended(self, seconds: float) -> bool:
@@ -228,7 +228,7 @@ class Warm:
         return [agent for _, _, agent in old]
 
     def _boot(self, model: tuple) -> None:
-        stream, agent = self._upstream.open(Plan(*model, WARM_UP, (), Known("", "", 0)), ""), None
+        stream, agent = self._upstream.open(Prompt(*model, WARM_UP, (), Briefing("", "", 0)), ""), None
         try:
             for _ in stream:
                 if self._stopped:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from ..chat import Call, Chat, Message
+from ..chat import WholeCall, Chat, Message
 
 
-class Prefix:
+class Fingerprint:
     """The digests of one chat; `terms` are whatever else must be equal, as JSON values.
 
     `known` is that of the messages up to the last reply, None if there is none or nothing follows it.
@@ -32,7 +32,7 @@ class Prefix:
                 self.known = self._hash.hexdigest()
             self._hash.update(_line(_levelled(message)))
 
-    def after(self, text: str, calls: Sequence[Call]) -> str:
+    def after(self, text: str, calls: Sequence[WholeCall]) -> str:
         """The digest of all messages and of the reply to them, as its caller will send it back."""
         if self._functions:
             calls = [replace(call, id="") for call in calls[:1]]

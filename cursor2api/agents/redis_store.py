@@ -14,8 +14,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from .store import Kept
-from ..prompt import Known
+from .store import WaitingAgent
+from ..prompt import Briefing
 
 log = logging.getLogger("cursor2api")
 
@@ -23,7 +23,7 @@ ANSWER_S = 1.0  # longest wait for Redis
 PAUSE_S = 5.0   # without asking, after it has failed
 
 
-class SharedConversations:
+class RedisStore:
     """`scope` parts services that share a Redis but not a Cursor account; `limit` is for all together.
 
     Each agent is a member of a sorted set, by the time of its end in unix seconds: whoever removes it
@@ -40,8 +40,8 @@ class SharedConversations:
         self._limit, self._age = limit, age
         self._down_until = 0.0
 
-    def put(self, digest: str, kept: Kept) -> list[str]:
-        """As that of Conversations; the agent itself comes back if Redis does not take it."""
+    def put(self, digest: str, kept: WaitingAgent) -> list[str]:
+        """As that of AgentStore; the agent itself comes back if Redis does not take it."""
         def work() -> list[str]:
             value = json.dumps({"agent": kept.agent, **asdict(kept.known)})
             with self._redis.pipeline() as pipeline:  # a transaction, as many may put at once
@@ -56,16 +56,16 @@ class SharedConversations:
             return given_up
         return self._tried(work, [kept.agent])
 
-    def take(self, digest: str) -> Kept | None:
-        """As that of Conversations."""
-        def work() -> Kept | None:
+    def take(self, digest: str) -> WaitingAgent | None:
+        """As that of AgentStore."""
+        def work() -> WaitingAgent | None:
             value = self._redis.getdel(self._keys + digest)
             kept = value and _kept(value)
             return kept if kept and self._redis.zrem(self._agents, kept.agent) else None
         return self._tried(work, None)
 
     def expired(self) -> list[str]:
-        """As that of Conversations; each process that asks does it for all."""
+        """As that of AgentStore; each process that asks does it for all."""
         def work() -> list[str]:
             old = self._redis.zrangebyscore(self._agents, "-inf", time.time())
             return [agent for agent in old if self._redis.zrem(self._agents, agent)]
@@ -88,10 +88,10 @@ class SharedConversations:
             return otherwise
 
 
-def _kept(value: str) -> Kept | None:
+def _kept(value: str) -> WaitingAgent | None:
     """None for what another version, or somebody else, has put there: its agent is deleted by its age."""
     with suppress(ValueError):
         match json.loads(value):
             case {"agent": str(agent), "nonce": str(nonce), "tools": str(tools), "left_out": int(left_out)}:
-                return Kept(agent, Known(nonce, tools, left_out))
+                return WaitingAgent(agent, Briefing(nonce, tools, left_out))
     return None

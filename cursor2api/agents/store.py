@@ -9,26 +9,26 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..prompt import Known
+from ..prompt import Briefing
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class WaitingAgent:
     """An agent at Cursor that waits for its conversation to go on."""
 
     agent: str
-    known: Known
+    known: Briefing
 
 
-class Conversations:
+class AgentStore:
     """The store of one process: at most `limit` agents, each for `age` seconds."""
 
     def __init__(self, limit: int, age: float, clock: Callable[[], float] = time.monotonic):
         self._limit, self._age, self._clock = limit, age, clock
         self._lock = threading.Lock()
-        self._kept: dict[str, tuple[float, Kept]] = {}  # eldest first; with the time of its end
+        self._kept: dict[str, tuple[float, WaitingAgent]] = {}  # eldest first; with the time of its end
 
-    def put(self, digest: str, kept: Kept) -> list[str]:
+    def put(self, digest: str, kept: WaitingAgent) -> list[str]:
         """Keeps an agent. Returns those to be deleted: what had this digest, and the eldest over the limit."""
         with self._lock:
             given_up = [self._kept.pop(digest)] if digest in self._kept else []
@@ -37,7 +37,7 @@ class Conversations:
                 given_up.append(self._kept.pop(next(iter(self._kept))))
         return [kept.agent for _, kept in given_up]
 
-    def take(self, digest: str) -> Kept | None:
+    def take(self, digest: str) -> WaitingAgent | None:
         """The agent that knows this, no longer kept; None if there is none."""
         with self._lock:
             end, kept = self._kept.get(digest, (0.0, None))

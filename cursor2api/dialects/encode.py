@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
 
 from ..events import Event, Finish, Reasoning, Text, ToolCall, Usage, Waiting
-from ..server.record import Tally
+from ..server.record import RequestRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class Identity:
     """What is equal in every chunk of a reply; `created` is in unix seconds.
 
     `functions` says that the caller knows tools in their old form and is answered in it.
@@ -36,7 +36,7 @@ class Head:
         return f'{before}{{"index":0,"delta":{{}},"logprobs":null,"finish_reason":null}}{after}'
 
 
-def chunks(pairs: Iterable[tuple[int, Event]], head: Head, tally: Tally, *, count: int = 1,
+def chunks(pairs: Iterable[tuple[int, Event]], head: Identity, record: RequestRecord, *, count: int = 1,
            include_usage: bool = False) -> Iterator[str]:
     """The chunks as JSON texts, in the order that the API keeps: roles, deltas, finish, usage.
 
@@ -55,15 +55,15 @@ def chunks(pairs: Iterable[tuple[int, Event]], head: Head, tally: Tally, *, coun
     for index, event in pairs:
         kind = type(event)
         if kind is Text:
-            tally.delta()
+            record.delta()
             yield chunk(index, f'{{"content":{encode_basestring_ascii(event.text)}}}')
         elif kind is Waiting:
             yield ""
         elif kind is Reasoning:
-            tally.delta()
+            record.delta()
             yield chunk(index, f'{{"reasoning_content":{json.dumps(event.text)}}}')
         elif kind is ToolCall:
-            tally.delta()
+            record.delta()
             if not head.functions:
                 yield chunk(index, json.dumps({"tool_calls": [_tool_delta(event)]}))
             elif event.index == 0:
@@ -71,14 +71,14 @@ def chunks(pairs: Iterable[tuple[int, Event]], head: Head, tally: Tally, *, coun
         elif kind is Usage:
             usages.append(event)
         elif kind is Finish:
-            tally.finishes.append(_reason(event, head))
+            record.finishes.append(_reason(event, head))
             yield chunk(index, "{}", json.dumps(_reason(event, head)))
-    tally.usage = usage_object(usages)
+    record.usage = usage_object(usages)
     if include_usage:
-        yield f'{before}],"usage":{json.dumps(tally.usage)}}}'
+        yield f'{before}],"usage":{json.dumps(record.usage)}}}'
 
 
-def completion(pairs: Iterable[tuple[int, Event]], head: Head, tally: Tally, *,
+def completion(pairs: Iterable[tuple[int, Event]], head: Identity, record: RequestRecord, *,
                count: int = 1) -> Iterator[str]:
     """Folds the events into one JSON text, the completion; an empty text before it stands for Waiting.
 
@@ -94,12 +94,12 @@ def completion(pairs: Iterable[tuple[int, Event]], head: Head, tally: Tally, *,
             usages.append(event)
         else:
             choices[index].add(event)
-            tally.deltas += type(event) is not Finish
-    tally.usage = usage_object(usages)
+            record.deltas += type(event) is not Finish
+    record.usage = usage_object(usages)
     objects = [choice.object(head) for choice in choices]
-    tally.finishes = [choice["finish_reason"] for choice in objects]
+    record.finishes = [choice["finish_reason"] for choice in objects]
     yield json.dumps({"id": head.id, "object": "chat.completion", "created": head.created,
-                      "model": head.model, "choices": objects, "usage": tally.usage})
+                      "model": head.model, "choices": objects, "usage": record.usage})
 
 
 class _Choice:
@@ -122,7 +122,7 @@ class _Choice:
         else:
             self.calls[event.index][2].append(event.arguments)
 
-    def object(self, head: Head) -> dict:
+    def object(self, head: Identity) -> dict:
         calls = [(id, name, "".join(parts)) for id, name, parts in self.calls.values()]
         if self.finish.reason == "length":
             calls = [call for call in calls if _whole(call[2])]
@@ -166,7 +166,7 @@ def _function(call: ToolCall) -> dict:
         "arguments": call.arguments}
 
 
-def _reason(finish: Finish, head: Head) -> str:
+def _reason(finish: Finish, head: Identity) -> str:
     return "function_call" if head.functions and finish.reason == "tool_calls" else finish.reason
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from ..events import Event, Finish, Reasoning, Text, Usage
-from ..prompt import Plan
+from ..prompt import Prompt
 
 NAMES = {"type", "event", "status", "code", "finishReason"}  # keys whose values are no one's text
 
@@ -26,7 +26,7 @@ class Recorder:
     def __getattr__(self, name: str):
         return getattr(self._upstream, name)
 
-    def open(self, plan: Plan, key: str = "", **more) -> "_Stream":
+    def open(self, plan: Prompt, key: str = "", **more) -> "_Stream":
         return _Stream(self._upstream.open(plan, key, **more), self._events)
 
     def taken(self) -> tuple[bytes, list[Event]]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from ..errors import UpstreamError
-from ..events import Event, Finish, Text, ToolCall, Unfit
+from ..events import Event, Finish, Text, ToolCall, Misfit
 from .jsonstream import Reader
 from .schema import Checker
 
@@ -18,7 +18,7 @@ _HOPE = re.compile(r"\{\s{0,200}\Z")
 def only_json(events: Iterable[Event], schema: dict | None) -> Iterator[Event]:
     """The reply's first JSON object, normalised, and no other text; `schema` guides and checks it.
 
-    A reply without one, or with one that does not fit, is Unfit. One that was cut (length) or that
+    A reply without one, or with one that does not fit, is Misfit. One that was cut (length) or that
     is a tool call instead passes.
     """
     reader, held, sent, called = None, "", [], False
@@ -60,5 +60,5 @@ def _check(text: str, schema: dict | None) -> Iterator[Event]:
 def _refuse(complaint: str) -> Iterator[Event]:
     error = UpstreamError(f"The model's reply is not the JSON that was asked for. {complaint}",
                           code="invalid_json_from_model")
-    yield Unfit(complaint, error)
+    yield Misfit(complaint, error)
     raise error

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from io import StringIO
 from itertools import repeat
 
-from ..chat import Call, Chat
+from ..chat import WholeCall, Chat
 from ..errors import ApiError
-from ..events import Event, Finish, Note, Reasoning, Text, ToolCall, Unfit, Waiting
+from ..events import Event, Finish, Note, Reasoning, Text, ToolCall, Misfit, Waiting
 from .jsonreply import only_json
 from ..models import MAX_TOKENS
-from ..prompt import Plan, repair, shown_tools
+from ..prompt import Prompt, repair, shown_tools
 from .toolcalls import split_calls
 from .transforms import (count_usage, hide_thinking, limit_tokens, require_call, require_text,
                          split_thinking, stop_at, whole_characters)
@@ -24,7 +24,7 @@ LAST_S = 2.0  # for an upstream's Finish to come after the only call that was as
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ReplyRules:
     """What the operator's settings add to a chat's own terms.
 
     `hold`: nothing leaves before the end, so that a repair is always possible; a body is such.
@@ -36,9 +36,9 @@ class Terms:
     insist_on_call: bool = False  # asks for a call once more, and never fails for want of one
 
 
-def reply(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[], str],
+def reply(stream, chat: Chat, plan: Prompt, terms: ReplyRules, new_id: Callable[[], str],
           note: Callable[[Note], None],
-          keep: Callable[[str, list[Call]], None] | None = None) -> Iterator[Event]:
+          keep: Callable[[str, list[WholeCall]], None] | None = None) -> Iterator[Event]:
     """The events that leave for one choice; what the log must say of its tool calls goes to `note`.
 
     A reply of which the caller got all that the agent said goes to `keep` before its Finish leaves: the
@@ -54,7 +54,7 @@ def reply(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[], str
     return events if terms.expose_thinking else hide_thinking(events)
 
 
-def _repaired(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[], str],
+def _repaired(stream, chat: Chat, plan: Prompt, terms: ReplyRules, new_id: Callable[[], str],
               note: Callable[[Note], None], said: StringIO) -> Iterator[Event]:
     """`said` holds what the upstream has said in its last run.
 
@@ -70,7 +70,7 @@ def _repaired(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[],
         try:
             for event in _transformed(_recorded(whole_characters(stream), said), chat, plan, terms, new_id):
                 kind = type(event)
-                if kind is Unfit:
+                if kind is Misfit:
                     if not last and not left:
                         break
                     if event.error:
@@ -98,7 +98,7 @@ def _repaired(stream, chat: Chat, plan: Plan, terms: Terms, new_id: Callable[[],
 
 
 def _remembered(events: Iterable[Event], whole: Callable[[bool], bool],
-                keep: Callable[[str, list[Call]], None]) -> Iterator[Event]:
+                keep: Callable[[str, list[WholeCall]], None]) -> Iterator[Event]:
     text = StringIO()
     calls: dict[int, tuple[str, str, StringIO]] = {}
     for event in events:
@@ -110,11 +110,12 @@ def _remembered(events: Iterable[Event], whole: Callable[[bool], bool],
                 calls[event.index] = event.id, event.name, StringIO()
             calls[event.index][2].write(event.arguments)
         elif kind is Finish and event.reason in ("stop", "tool_calls") and whole(bool(calls)):
-            keep(text.getvalue(), [Call(id, name, arguments.getvalue()) for id, name, arguments in calls.values()])
+            keep(text.getvalue(), [WholeCall(id, name, arguments.getvalue())
+                                   for id, name, arguments in calls.values()])
         yield event
 
 
-def _whole(stream, chat: Chat, plan: Plan, said: StringIO, called: bool) -> bool:
+def _whole(stream, chat: Chat, plan: Prompt, said: StringIO, called: bool) -> bool:
     """Whether the agent has said no more than the caller got, but for thinking and words around JSON.
 
     A reply that must hold one call ends with it, whatever the upstream still says: it may be nothing.
@@ -126,7 +127,7 @@ def _whole(stream, chat: Chat, plan: Plan, said: StringIO, called: bool) -> bool
             and stream.ended(LAST_S))
 
 
-def _transformed(events: Iterable[Event], chat: Chat, plan: Plan, terms: Terms,
+def _transformed(events: Iterable[Event], chat: Chat, plan: Prompt, terms: ReplyRules,
                  new_id: Callable[[], str]) -> Iterator[Event]:
     """The order matters: thinking is neither text nor call, a call's arguments know no stop."""
     tools = shown_tools(chat)

@@ -11,7 +11,7 @@ from itertools import chain
 
 from .calls import Found, Tools, may_begin
 from ..errors import UpstreamError
-from ..events import Event, Finish, Note, Text, ToolCall, Unfit
+from ..events import Event, Finish, Note, Text, ToolCall, Misfit
 from .jsonstream import SLICE, Held, Reader
 
 CAP = 8 << 20  # characters of one call; a longer one counts as cut
@@ -35,8 +35,8 @@ def split_calls(events: Iterable[Event], *, open_mark: str, close_mark: str, too
     """Turn calls of `tools` (objects with `name` and `parameters`) into ToolCall events.
 
     Marks begin with their only "<". A reply without marks is a call only if it is nothing else.
-    What cannot be a call yields Unfit first; then, if one goes on, its text leaves as it came, or
-    the Unfit's error is raised. `whole`: each call leaves in one piece. Without `parallel` the first
+    What cannot be a call yields Misfit first; then, if one goes on, its text leaves as it came, or
+    the Misfit's error is raised. `whole`: each call leaves in one piece. Without `parallel` the first
     call ends the reply, and the caller closes the upstream. A Note tells of each call that does not
     leave as it was written.
     """
@@ -213,7 +213,7 @@ class _Splitter:
 
     def _unfit(self, why):
         yield Note("no call that can be read")
-        yield Unfit(f"Your tool call could not be read: {why}. Write the call again, as one JSON "
+        yield Misfit(f"Your tool call could not be read: {why}. Write the call again, as one JSON "
                     'object {"name": ..., "arguments": {...}} between its marks.')
         yield Text(self.raw.text())
         return False
@@ -305,7 +305,7 @@ class _Splitter:
                         return
                     if found.misfit:
                         yield Note("no call that can be read", found.misfit)
-                        yield Unfit(found.complaint)
+                        yield Misfit(found.complaint)
         self.text, text = "", self.raw.text() + self.text
         self.events = chain(_sliced([Text(text)]), self.events)
 
@@ -324,5 +324,5 @@ def _sliced(events):
 def _refuse(complaint, note):
     yield note
     error = UpstreamError(complaint, code="invalid_tool_arguments")
-    yield Unfit(complaint, error)
+    yield Misfit(complaint, error)
     raise error

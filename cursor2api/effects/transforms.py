@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from ..errors import UpstreamError
-from ..events import Event, Finish, Note, Reasoning, Text, ToolCall, Unfit, Usage, Waiting
+from ..events import Event, Finish, Note, Reasoning, Text, ToolCall, Misfit, Usage, Waiting
 from ..tokens import units
 from .jsonstream import Held
 
@@ -205,7 +205,7 @@ def _prefix(text: str, left: int) -> str:
 
 
 def require_text(events: Iterable[Event]) -> Iterator[Event]:
-    """A reply with neither text nor call is Unfit: clients treat it as a fault, so it is one.
+    """A reply with neither text nor call is Misfit: clients treat it as a fault, so it is one.
 
     White space before the first word leaves with it.
     """
@@ -216,7 +216,7 @@ def require_text(events: Iterable[Event]) -> Iterator[Event]:
             blank.append(event)
             continue
         if kind is Finish and event.reason != "length":
-            yield Unfit("Your reply was empty. Write the reply.",
+            yield Misfit("Your reply was empty. Write the reply.",
                         UpstreamError("The model's reply was empty, twice", code="empty_reply"))
         if kind is Text or kind is ToolCall or kind is Finish:
             yield from blank
@@ -227,12 +227,12 @@ def require_text(events: Iterable[Event]) -> Iterator[Event]:
 
 
 def require_call(events: Iterable[Event], insist: bool) -> Iterator[Event]:
-    """A reply without a tool call is Unfit; with `insist` its text is good if nothing better comes."""
+    """A reply without a tool call is Misfit; with `insist` its text is good if nothing better comes."""
     called = False
     for event in events:
         called = called or type(event) is ToolCall
         if type(event) is Finish and not called and event.reason != "length":
-            yield Unfit("You called no tool. Call one now, in the form that you were shown.",
+            yield Misfit("You called no tool. Call one now, in the form that you were shown.",
                         None if insist else UpstreamError("The model called no tool",
                                                           code="no_tool_call"))
         yield event

@@ -16,8 +16,8 @@ from ..errors import ApiError, InternalError, KeyRefused, UpstreamError
 from ..held import token
 from .keys import Caller
 from .service import Service
-from .record import Tally
-from .views import OPEN, URLS, Call, json_response
+from .record import RequestRecord
+from .views import OPEN, URLS, ApiRequest, json_response
 
 log = logging.getLogger("cursor2api")
 
@@ -43,26 +43,26 @@ class App:
         self.service = service
 
     def __call__(self, environ, start_response):
-        request = Call(environ, populate_request=False)  # else it and the environ would hold each other
+        request = ApiRequest(environ, populate_request=False)  # else it and the environ would hold each other
         request.max_content_length = self.service.config.max_body_bytes
         given = request.headers.get("x-request-id", "")
-        tally = request.tally = Tally(
+        record = request.record = RequestRecord(
             time.monotonic, started=time.monotonic(),
             id=given if REQUEST_ID.fullmatch(given) else new_id())
         response = self._dispatch(request)
         more = _headers(request, response, self.service)
-        response.call_on_close(partial(_note, tally, response.status_code, self.service))
+        response.call_on_close(partial(_note, record, response.status_code, self.service))
         return response(environ, lambda status, headers: start_response(status, headers + more))
 
-    def _dispatch(self, request: Call) -> Response:
+    def _dispatch(self, request: ApiRequest) -> Response:
         try:
             if request.method == "OPTIONS":
                 return Response(status=204)
             endpoint, values = ROUTES.match(SLASHES.sub("/", request.path), request.method)
-            request.tally.route = endpoint.__name__
+            request.record.route = endpoint.__name__
             if endpoint not in OPEN:
                 request.caller = _authorize(request, self.service)
-                request.tally.key = request.caller.name
+                request.record.key = request.caller.name
             return endpoint(request, self.service, **values)
         except ApiError as error:
             return _error(request, error)
@@ -80,11 +80,11 @@ class App:
             return _error(request, ApiError(error.description, status=error.code,
                                             type="invalid_request_error"))
         except Exception:
-            log.exception("a fault", extra={"facts": {"id": request.tally.id, "route": request.tally.route}})
+            log.exception("a fault", extra={"facts": {"id": request.record.id, "route": request.record.route}})
             return _error(request, InternalError())
 
 
-def _authorize(request: Call, service: Service) -> Caller:
+def _authorize(request: ApiRequest, service: Service) -> Caller:
     """Raises InvalidKey without a good key; the default key is good on this machine only."""
     environ = request.environ
     authorization = environ.get("HTTP_AUTHORIZATION", "")
@@ -124,18 +124,18 @@ def _loopback(host: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-def _error(request: Call, error: ApiError) -> Response:
-    request.tally.error = error
+def _error(request: ApiRequest, error: ApiError) -> Response:
+    request.record.error = error
     return json_response(error.body(), error.headers(), error.status)
 
 
-def _headers(request: Call, response: Response, service: Service) -> list[tuple[str, str]]:
+def _headers(request: ApiRequest, response: Response, service: Service) -> list[tuple[str, str]]:
     """What every reply carries beside the headers of its own."""
-    tally = request.tally
+    record = request.record
     timing = ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in (
-        ("queue", tally.queued), ("upstream", tally.opened and tally.opened - tally.started),
-        ("total", tally.clock() - tally.started)) if seconds is not None)
-    headers = [("x-request-id", tally.id), ("Server-Timing", timing),
+        ("queue", record.queued), ("upstream", record.opened and record.opened - record.started),
+        ("total", record.clock() - record.started)) if seconds is not None)
+    headers = [("x-request-id", record.id), ("Server-Timing", timing),
                ("x-cursor2api-upstream", service.config.upstream_in_use or "none"), *CORS]
     if "Cache-Control" not in response.headers:
         headers.append(("Cache-Control", "no-cache"))
@@ -148,28 +148,28 @@ def _headers(request: Call, response: Response, service: Service) -> list[tuple[
     return headers
 
 
-def _note(tally: Tally, status: int, service: Service) -> None:
+def _note(record: RequestRecord, status: int, service: Service) -> None:
     """The one log line of a request that is over, and its counts."""
-    error, reply = tally.error, tally.queued is not None
+    error, reply = record.error, record.queued is not None
     if error is None:
-        closed_by, why = ("gateway", "complete") if tally.whole or not reply else ("caller", "left")
+        closed_by, why = ("gateway", "complete") if record.whole or not reply else ("caller", "left")
     else:
         closed_by = "upstream" if isinstance(error, UpstreamError) else (
             "caller" if error.status < 500 else "gateway")
         why = error.code or type(error).__name__
     if isinstance(error, KeyRefused) and reply:
         service.models.doubt()
-    usage = tally.usage or {}
+    usage = record.usage or {}
     log.info("request", extra={"facts": {
-        "id": tally.id, "route": tally.route, "key": tally.key, "status": status,
-        "model": tally.model, "agent": tally.agent, "queue_ms": _ms(tally.queued),
-        "first_ms": _ms(tally.first and tally.first - tally.started),
-        "duration_ms": _ms(tally.clock() - tally.started),
-        **({"deltas": tally.deltas, "heartbeats": tally.heartbeats} if reply else {}),
+        "id": record.id, "route": record.route, "key": record.key, "status": status,
+        "model": record.model, "agent": record.agent, "queue_ms": _ms(record.queued),
+        "first_ms": _ms(record.first and record.first - record.started),
+        "duration_ms": _ms(record.clock() - record.started),
+        **({"deltas": record.deltas, "heartbeats": record.heartbeats} if reply else {}),
         "prompt_tokens": usage.get("prompt_tokens"), "completion_tokens": usage.get("completion_tokens"),
-        "finish": ",".join(tally.finishes) or None, "closed_by": closed_by, "why": why}})
-    service.metrics.count(tally, status, closed_by, why)
-    tally.error = None  # its traceback holds what came with the request, and that holds the tally
+        "finish": ",".join(record.finishes) or None, "closed_by": closed_by, "why": why}})
+    service.metrics.count(record, status, closed_by, why)
+    record.error = None  # its traceback holds what came with the request, and that holds the record
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""The metrics of GET /metrics: every request's tally, counted across all of gunicorn's workers."""
+"""The metrics of GET /metrics: every request's record, counted across all of gunicorn's workers."""
 
 import os
 from functools import lru_cache
@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from .record import Tally
+from .record import RequestRecord
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 SECONDS = (.01, .03, .1, .3, 1, 3, 10, 30, 60, 120, 300, 600)
@@ -41,23 +41,23 @@ class Metrics:
     def slot(self, count: int) -> None:
         self._streams.inc(count)
 
-    def count(self, tally: Tally, status: int, closed_by: str, why: str) -> None:
+    def count(self, record: RequestRecord, status: int, closed_by: str, why: str) -> None:
         """Counts a request that is over. Keys of callers' own are counted together."""
-        seconds = tally.clock() - tally.started
-        key = "cursor" if tally.key.startswith("cursor-") else tally.key
-        self._requests.labels(tally.route, status, key).inc()
-        self._seconds.labels(tally.route).observe(seconds)
-        if tally.queued is None:
+        seconds = record.clock() - record.started
+        key = "cursor" if record.key.startswith("cursor-") else record.key
+        self._requests.labels(record.route, status, key).inc()
+        self._seconds.labels(record.route).observe(seconds)
+        if record.queued is None:
             return
-        self._queued.observe(tally.queued)
+        self._queued.observe(record.queued)
         self._ends.labels(closed_by, why).inc()
-        if tally.agent:
-            self._agents.labels(tally.agent).inc()
-        if tally.first is not None:
-            self._first.labels(tally.model).observe(tally.first - tally.started)
-        self._deltas.labels(tally.model).inc(tally.deltas)
-        for kind in ("prompt_tokens", "completion_tokens") if tally.usage else ():
-            self._tokens.labels(tally.model, kind).inc(tally.usage[kind])
+        if record.agent:
+            self._agents.labels(record.agent).inc()
+        if record.first is not None:
+            self._first.labels(record.model).observe(record.first - record.started)
+        self._deltas.labels(record.model).inc(record.deltas)
+        for kind in ("prompt_tokens", "completion_tokens") if record.usage else ():
+            self._tokens.labels(record.model, kind).inc(record.usage[kind])
 
     def text(self) -> bytes:
         """The Prometheus text format, of CONTENT_TYPE."""

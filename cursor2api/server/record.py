@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Tally:
+class RequestRecord:
     """Times are the clock's, in seconds; None is what did not happen.
 
     `error` is the ApiError that ended the request, `whole` that its reply came to its end; with neither

@@ -9,11 +9,11 @@ from dataclasses import fields
 
 from . import sse
 from ..config import DEFAULT_KEY, Config
-from ..dialects.encode import Head, chunks, completion
+from ..dialects.encode import Identity, chunks, completion
 from ..errors import KINDS, UpstreamCut
 from ..events import Event, Finish, Text, ToolCall, Usage
 from ..dialects.parameters import PARAMETERS
-from .record import Tally
+from .record import RequestRecord
 
 HEADERS = (
     ("x-request-id", "yours, or one that was made"),
@@ -30,7 +30,7 @@ HEADERS = (
     ("x-should-retry", "`false` with an error that a retry cannot mend"),
 )
 
-HEAD = Head("chatcmpl-0123456789abcdef01234567", 1767225600, "claude-sonnet-4-5-20250929")
+HEAD = Identity("chatcmpl-0123456789abcdef01234567", 1767225600, "claude-sonnet-4-5-20250929")
 SAID = (Text("Hello"), Text(", world"), Usage(9, 4), Finish("stop"))
 CALLED = (ToolCall(0, "call_0123456789abcdef01234567", "get_weather", '{"city":'),
           ToolCall(0, None, None, '"Paris"}'), Usage(52, 12), Finish("tool_calls"))
@@ -79,7 +79,7 @@ def _written(default: object) -> str:
 
 
 def _body(events: Iterable[Event]) -> str:
-    [text] = completion([(0, event) for event in events], HEAD, Tally(lambda: 0))
+    [text] = completion([(0, event) for event in events], HEAD, RequestRecord(lambda: 0))
     return json.dumps(json.loads(text), indent=2)
 
 
@@ -88,6 +88,6 @@ def _stream(events: Iterable[Event], *, include_usage: bool = False, failing: bo
         yield from ((0, event) for event in events)
         if failing:
             raise UpstreamCut("Cursor's stream was cut")
-    tally = Tally(lambda: 0)
-    made = chunks(pairs(), HEAD, tally, include_usage=include_usage)
-    return b"".join(sse.encode(made, b"", 1, tally)).decode()
+    record = RequestRecord(lambda: 0)
+    made = chunks(pairs(), HEAD, record, include_usage=include_usage)
+    return b"".join(sse.encode(made, b"", 1, record)).decode()

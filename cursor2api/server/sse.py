@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterable, Iterator
 
 from ..errors import ApiError, InternalError
-from .record import Tally
+from .record import RequestRecord
 
 log = logging.getLogger("cursor2api")
 
@@ -13,14 +13,14 @@ DONE = b"data: [DONE]\n\n"
 COMMENT = b": keep-alive\n\n"  # some clients stop at ": ping"
 
 
-def encode(chunks: Iterable[str], heartbeat: bytes, every: float, tally: Tally) -> Iterator[bytes]:
+def encode(chunks: Iterable[str], heartbeat: bytes, every: float, record: RequestRecord) -> Iterator[bytes]:
     """The body of a stream: a `data:` frame for each JSON text, then [DONE].
 
     An empty text says that nothing more is at hand: what has gathered leaves in one write, and after
     `every` seconds without one `heartbeat` does. An error becomes one error frame and the end.
     """
     gathered: list[str] = []
-    clock = tally.clock
+    clock = record.clock
     last = clock()
     try:
         for chunk in chunks:
@@ -32,7 +32,7 @@ def encode(chunks: Iterable[str], heartbeat: bytes, every: float, tally: Tally) 
                 last = clock()
             elif heartbeat and clock() - last >= every:
                 yield heartbeat
-                tally.heartbeats += 1
+                record.heartbeats += 1
                 last = clock()
         end = DONE
     except ApiError as error:
@@ -43,19 +43,19 @@ def encode(chunks: Iterable[str], heartbeat: bytes, every: float, tally: Tally) 
     yield _frames(gathered) + end if gathered else end
 
 
-def body(texts: Iterable[str], every: float, tally: Tally) -> Iterator[bytes]:
+def body(texts: Iterable[str], every: float, record: RequestRecord) -> Iterator[bytes]:
     """A JSON body that is begun before it is known: newlines every `every` seconds, then the one text
     that is not empty. The status has left, so an error is a body like any other."""
     yield b"\n"
-    last = tally.clock()
+    last = record.clock()
     try:
         for text in texts:
             if text:
                 yield text.encode()
-            elif tally.clock() - last >= every:
+            elif record.clock() - last >= every:
                 yield b"\n"
-                tally.heartbeats += 1
-                last = tally.clock()
+                record.heartbeats += 1
+                last = record.clock()
     except ApiError as error:
         yield json.dumps(error.body()).encode()
     except Exception:

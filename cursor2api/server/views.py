@@ -22,16 +22,16 @@ from . import page as site
 from . import sse
 from ..agents.agents import Turn
 from ..chat import Chat, parse
-from ..dialects.encode import Head, chunks, completion
+from ..dialects.encode import Identity, chunks, completion
 from ..errors import ApiError, BadRequest, InternalError
 from ..events import Event, Note
 from ..held import token
 from .keys import Caller
 from .metrics import CONTENT_TYPE
 from ..models import MAX_TOKENS, THINKING, Choice
-from ..effects.reply import Terms, reply, side_by_side
+from ..effects.reply import ReplyRules, reply, side_by_side
 from .service import Service, not_configured
-from .record import Tally
+from .record import RequestRecord
 
 log = logging.getLogger("cursor2api")
 
@@ -40,11 +40,11 @@ SENT_AT_ONCE = 16_000  # bytes for which the system has room: no thread waits fo
 LARGE = 1_000_000  # bytes of a body whose objects may take 25 times as much: one is parsed at a time
 
 
-class Call(Request):
+class ApiRequest(Request):
     """A request with what is known of it: whose it is and what is counted."""
 
     caller: Caller
-    tally: Tally
+    record: RequestRecord
 
 
 class Streamed(Response):
@@ -57,42 +57,42 @@ class Streamed(Response):
         return ClosingIterator(self.response, self.close)  # it is bytes already
 
 
-def health(request: Call, service: Service) -> Response:
+def health(request: ApiRequest, service: Service) -> Response:
     """`{"status": "ok", "timestamp": 1795393051}`; waits for nobody."""
     return json_response({"status": "ok", "timestamp": int(time.time())})
 
 
-def ready(request: Call, service: Service) -> Response:
+def ready(request: ApiRequest, service: Service) -> Response:
     """200 when there are models and Cursor has not refused the key, else 503 with the reason."""
     trouble = service.trouble()
     if trouble is None:
         return json_response({"status": "ready"})
-    request.tally.error = trouble
+    request.record.error = trouble
     return json_response({"status": "not ready", "code": trouble.code, "reason": trouble.message},
                          trouble.headers(), 503)
 
 
-def page(request: Call, service: Service) -> Response:
+def page(request: ApiRequest, service: Service) -> Response:
     """The page that shows what this is and lets one try it."""
     return site.send(request, service.files, "index.html")
 
 
-def page_file(request: Call, service: Service, name: str) -> Response:
+def page_file(request: ApiRequest, service: Service, name: str) -> Response:
     """A file of the page."""
     return site.send(request, service.files, name)
 
 
-def page_data(request: Call, service: Service) -> Response:
+def page_data(request: ApiRequest, service: Service) -> Response:
     """What the page shows of the service: routes, parameters, errors, settings, version."""
     return site.send(request, service.files, "reference.json")
 
 
-def openapi(request: Call, service: Service) -> Response:
+def openapi(request: ApiRequest, service: Service) -> Response:
     """The API as an OpenAPI 3.1 document."""
     return site.send(request, service.files, "openapi.json")
 
 
-def metrics(request: Call, service: Service) -> Response:
+def metrics(request: ApiRequest, service: Service) -> Response:
     """Counts in the Prometheus text format."""
     if request.caller.upstream_key:
         raise ApiError("The metrics are for this service's own keys", status=403,
@@ -100,12 +100,12 @@ def metrics(request: Call, service: Service) -> Response:
     return Response(service.metrics.text(), content_type=CONTENT_TYPE)
 
 
-def list_models(request: Call, service: Service) -> Response:
+def list_models(request: ApiRequest, service: Service) -> Response:
     """The models."""
     return json_response({"object": "list", "data": _model_objects(request, service)})
 
 
-def get_model(request: Call, service: Service, model: str) -> Response:
+def get_model(request: ApiRequest, service: Service, model: str) -> Response:
     """One model."""
     name = unquote(model)
     for item in _model_objects(request, service):
@@ -115,9 +115,9 @@ def get_model(request: Call, service: Service, model: str) -> Response:
                    code="model_not_found", param="model")
 
 
-def chat_completions(request: Call, service: Service) -> Response:
+def chat_completions(request: ApiRequest, service: Service) -> Response:
     """A completion, or chunks with `"stream": true`."""
-    config, caller, tally = service.config, request.caller, request.tally
+    config, caller, record = service.config, request.caller, request.record
     service.keys.count(caller)
     body = _body(request)
     with service.parsing if len(body) > LARGE else nullcontext():
@@ -127,41 +127,41 @@ def chat_completions(request: Call, service: Service) -> Response:
     _upstream(request, service)
     with ExitStack() as stack:
         stack.enter_context(service.keys.streams(caller, chat.n))
-        tally.queued = stack.enter_context(_slots(service, chat.n, watch.look))
+        record.queued = stack.enter_context(_slots(service, chat.n, watch.look))
         choice = service.models.choose(chat.model, chat.reasoning_effort, caller.upstream_key)
-        tally.model = choice.model.id
+        record.model = choice.model.id
         service.keys.allow(caller, choice.model.id)
-        head = Head(f"chatcmpl-{token()}", int(time.time()), choice.model.id,
+        head = Identity(f"chatcmpl-{token()}", int(time.time()), choice.model.id,
                     chat.functions)
-        terms = Terms(hold=not chat.stream, expose_thinking=config.expose_thinking,
+        terms = ReplyRules(hold=not chat.stream, expose_thinking=config.expose_thinking,
                       whole_calls=config.tool_streaming == "whole",
                       insist_on_call=config.kilo_tool_strict)
         turn = service.agents.open(chat, choice, caller, token()[:8])
         streams = turn.streams
         for stream in streams:
             stack.callback(stream.close)
-        note = partial(_log_note, tally.id)
+        note = partial(_log_note, record.id)
         replies = [reply(stream, chat, turn.plan, terms, new_call_id, note, turn.keep(index))
                    for index, stream in enumerate(streams)]
         if config.debug_content:
-            log.info("prompt", extra={"facts": {"id": tally.id, "content": streams[0].plan.prompt}})
-            replies = [_noted(each, tally.id) for each in replies]
+            log.info("prompt", extra={"facts": {"id": record.id, "content": streams[0].plan.prompt}})
+            replies = [_noted(each, record.id) for each in replies]
         pairs = side_by_side(replies, lambda index: streams[index].close())
         stack.callback(pairs.close)
 
         def headers(usage: str) -> dict[str, str]:
-            return _reply_headers(chat, choice, turn, tally, usage)
+            return _reply_headers(chat, choice, turn, record, usage)
 
         if not chat.stream:
-            texts = watch.over(completion(pairs, head, tally, count=chat.n))
-            return _body_response(texts, tally, headers, config.body_heartbeat_s, stack)
+            texts = watch.over(completion(pairs, head, record, count=chat.n))
+            return _body_response(texts, record, headers, config.body_heartbeat_s, stack)
         watch.wait(streams, config.first_byte_s)
-        tally.opened = tally.clock()
-        texts = watch.over(chunks(pairs, head, tally, count=chat.n, include_usage=chat.include_usage))
+        record.opened = record.clock()
+        texts = watch.over(chunks(pairs, head, record, count=chat.n, include_usage=chat.include_usage))
         heartbeat = {"chunk": sse.data(head.heartbeat(chat.include_usage)), "comment": sse.COMMENT,
                      "off": b""}[config.heartbeat]
         return _until_closed(stack, Streamed(
-            sse.encode(texts, heartbeat, config.heartbeat_s, tally), mimetype="text/event-stream",
+            sse.encode(texts, heartbeat, config.heartbeat_s, record), mimetype="text/event-stream",
             headers={**headers("in-stream"), **UNBUFFERED}))
 
 
@@ -197,12 +197,12 @@ class Watch:
     EVERY_S = 0.5
     LEFT = getattr(select, "POLLRDHUP", select.POLLHUP) | select.POLLHUP | select.POLLERR
 
-    def __init__(self, request: Call, service: Service):
+    def __init__(self, request: ApiRequest, service: Service):
         connection = request.environ.get("gunicorn.socket")  # only gunicorn lets us look
         self._caller = select.poll()
         if connection:
             self._caller.register(connection, self.LEFT)  # a byte that nobody reads would hide it from a recv
-        self._tally, self._service = request.tally, service
+        self._tally, self._service = request.record, service
         self._next = self._tally.started + self.EVERY_S
 
     def wait(self, streams: Sequence, seconds: float) -> None:
@@ -228,18 +228,18 @@ class Watch:
 
     def over(self, texts: Iterator[str]) -> Iterator[str]:
         """Passes on an encoder's texts; looks when nothing more is at hand. Raises ApiError."""
-        tally = self._tally
+        record = self._tally
         try:
             for text in texts:
                 if not text:
                     self.look()
                 yield text
-            tally.whole = True
+            record.whole = True
         except ApiError as error:
-            tally.error = error
+            record.error = error
             raise
         except Exception:
-            tally.error = InternalError()
+            record.error = InternalError()
             raise
 
     def look(self) -> None:
@@ -265,10 +265,10 @@ def _log_note(id: str, note: Note) -> None:
     log.info("tool call", extra={"facts": {"id": id, "tool": note.name, "call": note.id, "why": note.why}})
 
 
-def _reply_headers(chat: Chat, choice: Choice, turn: Turn, tally: Tally, usage: str) -> dict[str, str]:
+def _reply_headers(chat: Chat, choice: Choice, turn: Turn, record: RequestRecord, usage: str) -> dict[str, str]:
     """What is known of a reply when its headers leave."""
-    tally.agent = turn.streams[0].kind
-    headers = {"x-cursor2api-agent": tally.agent, "x-cursor2api-usage": usage}
+    record.agent = turn.streams[0].kind
+    headers = {"x-cursor2api-agent": record.agent, "x-cursor2api-usage": usage}
     unused = ("reasoning_effort",) if chat.reasoning_effort and not choice.effort_used else ()
     if ignored := chat.ignored + unused:
         headers["x-cursor2api-ignored"] = ", ".join(ignored)
@@ -277,18 +277,18 @@ def _reply_headers(chat: Chat, choice: Choice, turn: Turn, tally: Tally, usage: 
     return headers
 
 
-def _body_response(texts: Iterator[str], tally: Tally, headers: Callable[[str], dict[str, str]],
+def _body_response(texts: Iterator[str], record: RequestRecord, headers: Callable[[str], dict[str, str]],
                    every: float, stack: ExitStack) -> Response:
     """The one text that is not empty; after `every` seconds without it the response starts anyway."""
-    deadline = tally.clock() + every
-    while not (text := next(texts)) and not (every and tally.clock() >= deadline):
+    deadline = record.clock() + every
+    while not (text := next(texts)) and not (every and record.clock() >= deadline):
         pass
     if text:
         next(texts, None)
-        response = Response(text, mimetype="application/json", headers=headers(tally.usage["source"]))
+        response = Response(text, mimetype="application/json", headers=headers(record.usage["source"]))
         return response if len(text) < SENT_AT_ONCE else _until_closed(stack, response)
     return _until_closed(stack, Streamed(
-        sse.body(texts, every, tally), mimetype="application/json",
+        sse.body(texts, every, record), mimetype="application/json",
         headers={**headers("in-body"), **UNBUFFERED}))
 
 
@@ -318,7 +318,7 @@ def _noted(events: Iterator[Event], id: str) -> Iterator[Event]:
     log.info("reply", extra={"facts": {"id": id, "content": "".join(said)}})
 
 
-def _body(request: Call) -> bytes:
+def _body(request: ApiRequest) -> bytes:
     kind, coding = request.mimetype, request.headers.get("Content-Encoding", "identity")
     if kind and kind != "application/json" and not kind.endswith("+json"):
         raise ApiError(f"Content-Type: expected application/json, got {kind[:60]}", status=415,
@@ -347,14 +347,14 @@ def _body(request: Call) -> bytes:
     return data
 
 
-def _upstream(request: Call, service: Service):
+def _upstream(request: ApiRequest, service: Service):
     if service.upstream is None or not (service.config.cursor_api_key or request.caller.upstream_key
                                         or service.upstream.name == "uistream"):
         raise not_configured()
     return service.upstream
 
 
-def _model_objects(request: Call, service: Service) -> list[dict]:
+def _model_objects(request: ApiRequest, service: Service) -> list[dict]:
     _upstream(request, service)
     key = request.caller.upstream_key
     allowed = service.keys.limit(request.caller).models

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from ..errors import ApiError, KeyRefused, UpstreamCut, UpstreamError, UpstreamTimeout
 from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
 from ..held import uuid
-from ..prompt import Plan
+from ..prompt import Prompt
 from .cleaner import Cleaner
 from . import sse
 from .http import TICK, Http, Limits, Response, json_object, retry_after
@@ -57,7 +57,7 @@ class Cloud:
             raise UpstreamError("Cursor's model list is not in the documented form")
         return [item if isinstance(item, dict) else {"id": item} for item in items]
 
-    def open(self, plan: Plan, key: str = "", agent: str = "") -> "Stream":
+    def open(self, plan: Prompt, key: str = "", agent: str = "") -> "Stream":
         stream = Stream(self, plan, key, agent)
         self._streams.add(stream)
         return stream
@@ -147,7 +147,7 @@ class Cloud:
 class Stream:
     """One reply, or several on one agent after `follow_up`."""
 
-    def __init__(self, cloud: Cloud, plan: Plan, key: str, agent: str):
+    def __init__(self, cloud: Cloud, plan: Prompt, key: str, agent: str):
         self._cloud, self._http = cloud, cloud.http
         self._auth, self._own = _auth(key), bool(key)
         self._agent, _, last_run = agent.partition("/") if agent else (f"bc-{uuid()}", "", "")
@@ -179,7 +179,7 @@ class Stream:
             next(self._events)
         return self._answered
 
-    def follow_up(self, plan: Plan, reply: str) -> None:
+    def follow_up(self, plan: Prompt, reply: str) -> None:
         """The next events answer `plan` by a run on the same agent, which knows its `reply`."""
         self._events.close()
         self._events = self._again(plan)
@@ -207,7 +207,7 @@ class Stream:
 
     # What is sent ------------------------------------------------------------------------------
 
-    def _again(self, plan: Plan) -> Iterator[Event]:
+    def _again(self, plan: Prompt) -> Iterator[Event]:
         if self._run_id and not self._over:
             try:
                 yield from self._ask("POST", f"{self.path}/runs/{quote(self._run_id)}/cancel", timeout=30)
@@ -221,7 +221,7 @@ class Stream:
         yield from self._follow()
         self._over = True
 
-    def _create(self, plan: Plan) -> Iterator[Event]:
+    def _create(self, plan: Prompt) -> Iterator[Event]:
         prompt = {"text": plan.prompt}
         if plan.images:
             prompt["images"] = [_image(image.url) for image in plan.images]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ..errors import UpstreamCut, UpstreamError, UpstreamTimeout
 from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
 from ..held import token
-from ..prompt import Plan
+from ..prompt import Prompt
 from . import sse
 from .http import Http, Limits, retry_after
 
@@ -37,7 +37,7 @@ class UiStream:
         """There is nothing that could be left."""
         return set()
 
-    def open(self, plan: Plan, key: str = "") -> "Stream":
+    def open(self, plan: Prompt, key: str = "") -> "Stream":
         return Stream(self.http, plan)
 
     def close(self, seconds: float) -> None:
@@ -47,14 +47,14 @@ class UiStream:
 class Stream:
     """One reply, or several after `follow_up`. Ending the connection is what cancels a run here."""
 
-    def __init__(self, http: Http, plan: Plan):
+    def __init__(self, http: Http, plan: Prompt):
         self._http = http
         self._chat_id = token()[:16]
         self._messages: list[dict] = []
         self._usage: Usage | None = None
         self._start(plan)
 
-    def _start(self, plan: Plan) -> None:
+    def _start(self, plan: Prompt) -> None:
         self._messages.append(_message("user", plan))
         self._model = plan.model
         self._answered = False
@@ -69,7 +69,7 @@ class Stream:
             next(self._events)
         return self._answered
 
-    def follow_up(self, plan: Plan, reply: str) -> None:
+    def follow_up(self, plan: Prompt, reply: str) -> None:
         """The next events answer `plan`, the conversation so far being sent along."""
         self._events.close()
         self._messages.append({"id": token(), "role": "assistant",
@@ -142,7 +142,7 @@ class Stream:
                                 before.completion_tokens + usage["outputTokens"])
 
 
-def _message(role: str, plan: Plan) -> dict:
+def _message(role: str, plan: Prompt) -> dict:
     parts = [{"type": "text", "text": plan.prompt}]
     for image in plan.images:
         kind = image.url.removeprefix("data:").partition(";")[0] if image.url.startswith(

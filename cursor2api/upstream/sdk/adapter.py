@@ -15,7 +15,7 @@ from contextlib import suppress
 from ...errors import ApiError, BadRequest, KeyRefused, UpstreamCut, UpstreamError, UpstreamTimeout
 from ...events import Event, Finish, Reasoning, Text, Usage, Waiting
 from ...held import uuid
-from ...prompt import Plan
+from ...prompt import Prompt
 from .bridge import Bridge, Bridges
 from ..cleaner import Cleaner
 from ..http import TICK, Limits, Response, json_object, retry_after
@@ -40,7 +40,7 @@ class Sdk:
         self._cleaner = Cleaner(CLEANERS)
         self._streams: set[Stream] = set()
 
-    def open(self, plan: Plan, key: str = "") -> "Stream":
+    def open(self, plan: Prompt, key: str = "") -> "Stream":
         for image in plan.images:
             if not image.url.startswith("data:"):
                 raise BadRequest(f"{image.path}: expected a data: URL, since the sdk upstream fetches no "
@@ -73,7 +73,7 @@ class Sdk:
 class Stream:
     """One reply, or several on one agent after `follow_up`."""
 
-    def __init__(self, sdk: Sdk, plan: Plan, key: str):
+    def __init__(self, sdk: Sdk, plan: Prompt, key: str):
         self._sdk, self._key, self._own = sdk, key or sdk.api_key, bool(key)
         self.agent = f"agent-{uuid()}"
         self._bridge: Bridge | None = None
@@ -81,8 +81,8 @@ class Stream:
         self._start(plan)
         self._events = self._steps()
 
-    def _start(self, plan: Plan) -> None:
-        self._plan: Plan | None = plan
+    def _start(self, plan: Prompt) -> None:
+        self._plan: Prompt | None = plan
         self._asked: Iterator | None = None  # gives the answer that the caller did not wait for
         self._body: Response | None = None
         self._run_id = ""
@@ -97,7 +97,7 @@ class Stream:
             next(self._events)
         return self._answered
 
-    def follow_up(self, plan: Plan, reply: str) -> None:
+    def follow_up(self, plan: Prompt, reply: str) -> None:
         """The next events answer `plan` by a run of the same agent, which knows its `reply`."""
         self._events.close()
         self._events = self._again(plan)
@@ -108,7 +108,7 @@ class Stream:
 
     # What is sent ------------------------------------------------------------------------------
 
-    def _again(self, plan: Plan) -> Iterator[Event]:
+    def _again(self, plan: Prompt) -> Iterator[Event]:
         yield from self._cancel()
         if self._body:  # the bridge refuses a run before the last one's end
             end = time.monotonic() + TIDY_S
