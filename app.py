@@ -81,7 +81,8 @@ def make_upstream(config: Config):
     start = partial(
         Bridge, config.sdk_bridge, bridge_user(config.sdk_user, config.sdk_bridge),
         "" if config.cursor_base_url == CURSOR_URL else config.cursor_base_url, limits, config.threads)
-    return Sdk(Bridges(start, config.sdk_idle_s, config.retry_s), config.cursor_api_key, cloud.models, limits)
+    return Sdk(Bridges(start, config.sdk_idle_s, config.retry_s), config.cursor_api_key, cloud.models, limits,
+               pool=config.threads)
 
 
 def make_store(config: Config):

@@ -503,7 +503,8 @@ def test_a_cancel_that_hangs_before_a_repair_holds_up_no_heartbeat(upstream):
     with gateway({"replies": [unfit, {"text": "So be it."}]}, {"HEARTBEAT_S": "0.5"}, upstream) as gate:
         response = gate.say(stream=True, tools=[{"type": "function", "function": {"name": "f"}}])
         assert said(response) == ("So be it.", 200, None)
-        assert response.text.count('"delta":{},"logprobs":null,"finish_reason":null') >= 2
+        # On sdk the run's stream ends without waiting for the cancel's answer, and so does the reply.
+        assert upstream == "sdk" or response.text.count('"delta":{},"logprobs":null,"finish_reason":null') >= 2
 
 
 def test_callers_who_leave_while_their_agents_boot_hold_up_no_other_end(cursor):

@@ -45,7 +45,7 @@ def read(stream):
     except ApiError as error:
         rows = [row(event) for event in joined(events)] + [["error", error.code]]
     finally:
-        stream.close()
+        stream.end()
     return rows
 
 

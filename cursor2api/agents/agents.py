@@ -11,13 +11,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import chain
+from queue import SimpleQueue
 
 from ..chat import WholeCall, Chat
 from ..config import Config
 from .store import WaitingAgent
 from ..errors import ApiError
-from ..events import Event, Waiting
+from ..events import Event
 from ..server.keys import Caller
 from ..models import Choice, Models
 from .fingerprint import Fingerprint
@@ -74,12 +74,14 @@ class Agents:
             if not agent and (agent := self._warm.take(model)):
                 first, kind = made, "warm"
                 self._wake.set()
-        streams = [Stream(self._upstream, caller.upstream_key, made, kind, first, agent)]
-        streams += [Stream(self._upstream, caller.upstream_key, made) for _ in range(1, chat.n)]
-        return Turn(made, streams, prefix and partial(self._keep, prefix))
+        open = partial(self._upstream.open, key=caller.upstream_key, queue=SimpleQueue())
+        conversations = [Conversation(open, made, kind, first, agent)]
+        conversations += [Conversation(open, made) for _ in range(1, chat.n)]
+        return Turn(made, conversations, prefix and partial(self._keep, prefix))
 
-    def _keep(self, prefix: Fingerprint, stream: "Stream", text: str, calls: list[WholeCall]) -> None:
-        kept = WaitingAgent(stream.release(), stream.plan.known)
+    def _keep(self, prefix: Fingerprint, conversation: "Conversation", text: str,
+              calls: list[WholeCall]) -> None:
+        kept = WaitingAgent(conversation.release(), conversation.plan.known)
         for agent in self._store.put(prefix.after(text, calls), kept):
             self._upstream.delete(agent)
 
@@ -109,48 +111,39 @@ class Agents:
 
 
 class Turn:
-    """One chat's streams, one a choice, and `plan`, which tells a new agent all."""
+    """One chat's conversations, one a choice, and `plan`, which tells a new agent all."""
 
-    def __init__(self, plan: Prompt, streams: list["Stream"], keep: Callable | None):
-        self.plan, self.streams, self._keep = plan, streams, keep
+    def __init__(self, plan: Prompt, conversations: list["Conversation"], keep: Callable | None):
+        self.plan, self.streams, self._keep = plan, conversations, keep
 
     def keep(self, index: int) -> Callable[[str, list[WholeCall]], None] | None:
         """What `reply` calls with a whole reply."""
         return self._keep and partial(self._keep, self.streams[index])
 
 
-class Stream:
-    """A Stream (upstream/__init__.py) that may begin on an `agent` which is there: with the plan `first`.
+class Conversation:
+    """A run and what may take its place: it may begin on an `agent` which is there, with the prompt `first`,
+    and until something has left, a new agent that is told all can take over.
 
     `kind` says whose words they are: a new agent's, a reused or a warm one's; `plan` what it was told.
     """
 
-    def __init__(self, upstream, key: str, plan: Prompt, kind: str = "new", first: Prompt | None = None,
+    def __init__(self, open: Callable, plan: Prompt, kind: str = "new", first: Prompt | None = None,
                  agent: str | None = None):
-        self._anew = partial(upstream.open, plan, key)
+        self._anew: Callable | None = partial(open, plan)
         self._whole, self.plan, self.kind = plan, first or plan, kind
-        self._stream = upstream.open(first, key, agent=agent) if agent else self._anew()
-        self._ahead: list[Event] = []
+        self._run = open(first, agent=agent) if agent else self._anew()
 
     def __iter__(self) -> Iterator[Event]:
-        ahead, self._ahead = self._ahead, []
-        return chain(ahead, self._stream) if ahead else iter(self._stream)
+        return iter(self._run)
 
     def wait(self, seconds: float) -> bool:
-        """Also until an agent that is no new one has begun to speak: it may still have to be replaced."""
-        deadline = time.monotonic() + seconds
+        """Until the upstream has said yes, at most for that time; whether it has. An agent that is no new one
+        must also have begun to speak, since it may still have to be replaced. Raises a refusal."""
+        end = time.monotonic() + seconds
         while True:
             try:
-                answered = self._stream.wait(deadline - time.monotonic())
-                while answered and self.kind != "new" and not self._ahead:
-                    if time.monotonic() >= deadline:
-                        return False
-                    event = next(iter(self._stream), None)
-                    if event is None:
-                        return True
-                    if type(event) is not Waiting:
-                        self._ahead.append(event)
-                return answered
+                return self._run.wait(end - time.monotonic(), spoken=self.kind != "new")
             except ApiError as error:
                 if not self.renew(error):
                     raise
@@ -160,9 +153,9 @@ class Stream:
         if self.kind == "new":
             return False
         log.info("a new agent takes over", extra={"facts": {"from": self.kind, "why": error.code}})
-        self._stream.close()
-        self.kind, self.plan, self._ahead = "new", self._whole, []
-        self._stream = self._anew()
+        self._run.end()
+        self.kind, self.plan = "new", self._whole
+        self._run = self._anew()
         return True
 
     def settle(self) -> None:
@@ -171,16 +164,16 @@ class Stream:
         self.plan = self._whole = replace(self.plan, prompt="", images=())
 
     def follow_up(self, plan: Prompt, reply: str) -> None:
-        self._stream.follow_up(plan, reply)
+        self._run.follow_up(plan, reply)
 
     def ended(self, seconds: float) -> bool:
-        return self._stream.ended(seconds)
+        return self._run.finished(seconds)
 
     def release(self) -> str:
-        return self._stream.release()
+        return self._run.release()
 
     def close(self) -> None:
-        self._stream.close()
+        self._run.end()
 
 
 class Warm:
@@ -228,12 +221,12 @@ class Warm:
         return [agent for _, _, agent in old]
 
     def _boot(self, model: tuple) -> None:
-        stream, agent = self._upstream.open(Prompt(*model, WARM_UP, (), Briefing("", "", 0)), ""), None
+        run, agent = self._upstream.open(Prompt(*model, WARM_UP, (), Briefing("", "", 0))), None
         try:
-            for _ in stream:
+            for _ in run:
                 if self._stopped:
                     return
-            agent = stream.release()
+            agent = run.release()
         except ApiError as error:
             self._not_before = time.monotonic() + PAUSE_S
             log.warning("no warm agent could be made", extra={"facts": {"code": error.code}})
@@ -245,7 +238,7 @@ class Warm:
                     log.info("a warm agent is ready", extra={"facts": {"model": model[0]}})
                 elif agent:
                     self._upstream.delete(agent)
-            stream.close()
+            run.end()
 
     def close(self) -> list[str]:
         """Gives up all; those that are booting end by themselves."""

@@ -2,8 +2,6 @@
 one repair turn for a reply that breaks the chat's terms, and several replies side by side.
 """
 
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -19,7 +17,6 @@ from .toolcalls import split_calls
 from .transforms import (count_usage, hide_thinking, limit_tokens, require_call, require_text,
                          split_thinking, stop_at, whole_characters)
 
-TICK = 1.0
 LAST_S = 2.0  # for an upstream's Finish to come after the only call that was asked for
 
 
@@ -158,58 +155,18 @@ def _recorded(events: Iterable[Event], said: StringIO) -> Iterator[Event]:
         raise RuntimeError("the upstream's events ended without a Finish")
 
 
-def side_by_side(replies: Sequence[Iterator[Event]],
-                 close: Callable[[int], None]) -> Iterator[tuple[int, Event]]:
-    """The events of several replies as (index, event), as they come; each runs in its own thread.
-
-    A thread ends its own reply by `close(index)`, since a generator that runs can be closed by nobody
-    else. When this one is closed, all threads have ended.
-    """
+def side_by_side(replies: Sequence[Iterator[Event]]) -> Iterator[tuple[int, Event]]:
+    """The events of several replies as (index, event), as they come. Their runs have one queue, so that the
+    reply that waits for its own events takes in those of the others too, and then says Waiting."""
     if len(replies) == 1:
         yield from zip(repeat(0), replies[0])
         return
-    events: queue.Queue = queue.Queue(64)
-    stopped = threading.Event()
-
-    def put(item) -> bool:
-        while not stopped.is_set():
-            try:
-                events.put(item, timeout=TICK)
-                return True
-            except queue.Full:
-                pass
-        return False
-
-    def run(index: int) -> None:
-        try:
-            for event in replies[index]:
-                if not put((index, event)):
-                    return
-            put((index, None))
-        except Exception as error:  # raised again in the request's own thread
-            put((index, error))
-        finally:
-            close(index)
-
-    threads = [threading.Thread(target=run, args=(index,), name="choice", daemon=True)
-               for index in range(len(replies))]
-    for thread in threads:
-        thread.start()
-    running = len(replies)
-    try:
-        while running:
-            try:
-                index, event = events.get(timeout=TICK)
-            except queue.Empty:
-                yield 0, Waiting()
-                continue
-            if isinstance(event, Exception):
-                raise event
-            if event is None:
-                running -= 1
-            else:
+    left = dict(enumerate(replies))
+    while left:
+        for index, events in list(left.items()):
+            for event in events:
                 yield index, event
-    finally:
-        stopped.set()
-        for thread in threads:
-            thread.join()
+                if type(event) is Waiting:
+                    break
+            else:
+                del left[index]

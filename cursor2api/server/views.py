@@ -9,7 +9,6 @@ import re
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from urllib.parse import unquote
@@ -146,7 +145,7 @@ def chat_completions(request: ApiRequest, service: Service) -> Response:
         if config.debug_content:
             log.info("prompt", extra={"facts": {"id": record.id, "content": streams[0].plan.prompt}})
             replies = [_noted(each, record.id) for each in replies]
-        pairs = side_by_side(replies, lambda index: streams[index].close())
+        pairs = side_by_side(replies)
         stack.callback(pairs.close)
 
         def headers(usage: str) -> dict[str, str]:
@@ -207,24 +206,11 @@ class Watch:
 
     def wait(self, streams: Sequence, seconds: float) -> None:
         """Until the upstream has said yes to all, or for so long. Raises its refusal or another ApiError."""
-        end = self._tally.clock() + seconds
-
-        def wait(stream) -> None:
-            nonlocal end
-            try:
-                while (left := end - self._tally.clock()) > 0 and not stream.wait(min(left, self.EVERY_S)):
-                    self.look()
-            except BaseException:
-                end = 0.0  # of the others' waits
-                raise
-
-        if len(streams) == 1:
-            wait(streams[0])
-            return
-        with ThreadPoolExecutor(len(streams)) as pool:
-            waits = [pool.submit(wait, stream) for stream in streams]
-            for each in as_completed(waits):
-                each.result()
+        end, waiting = self._tally.clock() + seconds, list(streams)
+        while waiting and (left := end - self._tally.clock()) > 0:
+            each = min(left, self.EVERY_S) / len(waiting)
+            waiting = [stream for stream in waiting if not stream.wait(each)]
+            self.look()
 
     def over(self, texts: Iterator[str]) -> Iterator[str]:
         """Passes on an encoder's texts; looks when nothing more is at hand. Raises ApiError."""

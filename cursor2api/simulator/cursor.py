@@ -313,7 +313,7 @@ class Simulator:
                 run = self.begin(agent, body, reply, reply.get("boot", 0))
                 self.keep(agent)
             self.pause(request, run.boot)
-            return answer({"agent": agent.view(), "run": run.view() | {"status": "CREATING"}}, 201)
+            return answer({"agent": agent.view(), "run": run.view(listed=True) | {"status": "CREATING"}}, 201)
 
         conflict()
         reply, refusal = self.choose(body["prompt"]["text"], "create")
@@ -342,7 +342,7 @@ class Simulator:
                 agent.model = model  # it sticks, although no answer tells it
                 run = self.begin(agent, body, reply, 0)
             self.pause(request, reply.get("follow_up_s", 0))
-            return answer({"run": run.view() | {"status": "CREATING"}}, 201)
+            return answer({"run": run.view(listed=True) | {"status": "CREATING"}}, 201)
 
         ready()
         reply, refusal = self.choose(body["prompt"]["text"], "follow_up")

@@ -1,44 +1,42 @@
-"""HTTP/1.1 to an upstream, over pooled connections whose sockets we read ourselves.
+"""HTTP/1.1 to an upstream, by requests: blocking calls over pooled connections, each with one deadline.
 
-Every wait is cut into ticks of a second, at each of which a caller's loop regains control. A library's
-response hides bytes from such a wait, and its making was most of what a short chat cost (bench/).
+Whoever calls blocks. Two others can end the call, which then raises at once: the watch, a thread that
+ends what is later than its deadline, and the owner, the run that the answer is for. What ends a call is
+that its connection is shut, so that a read that blocks finds the end. Time limits of sockets serve for
+connecting alone: a byte now and then would renew them, and after one of them an answer is dead.
 """
 
 import json as jsonlib
 import logging
 import math
-import re
-import socket
 import ssl
-import struct
 import threading
 import time
-from base64 import b64encode
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
-from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from urllib.parse import quote, unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import certifi
+import requests
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
 
-from .. import held
 from ..errors import UpstreamError, UpstreamTimeout
-from ..events import Waiting
 
 log = logging.getLogger("cursor2api")
 
-TICK = 1.0
-READ, LITTLE = 65536, 4096  # bytes; a read takes its room up while it waits
-LAST_READS = 4  # of a stream that is left: one that goes on must not be followed
-MAX_HEAD = 65536
+READ = 65536           # bytes
+MAX_BODY = 16_000_000  # bytes of an answer that is no stream: a list can be long
+MAX_ERROR = 1_000_000  # bytes of a refusal
+LAST_BYTES, LAST_S = 65536, 1.0  # what may follow the last event of a stream before its connection ends
+LOOK_S = 0.25
 DAY = 86400
-DECODER = jsonlib.JSONDecoder()  # json.loads looks anew at how to decode each time
-SILENT = TimeoutError, BlockingIOError  # what a tick without a byte raises: Python's own, the kernel's
-SIZE = re.compile(rb"\s*([0-9a-fA-F]{1,15})")  # of a chunk, before its extensions
-SAFE = "!#$%&'()*+,/:;=?@[]~"  # in a URL that is written as its owner means it
+BOTH_WAYS = 2  # socket.SHUT_RDWR
+
+
+class Ended(Exception):
+    """Whoever wanted the answer does not want it any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,223 +52,167 @@ class Limits:
 
 class Http:
     """Pooled connections to one upstream, shared by all threads. Proxies come from the environment,
-    unless the way is `direct`."""
+    unless the way is `direct`; certificates from the system, SSL_CERT_FILE and certifi."""
 
     def __init__(self, base_url: str, headers: dict[str, str], limits: Limits, pool: int, *,
                  direct: bool = False):
-        self.limits = limits
-        self._url = url = urlsplit(base_url)
-        self._pool = pool
-        self.tap: Callable[[bytes], None] | None = None  # is told what event streams say, as it comes
-        self._idle: list[socket.socket] = []
-        self._tls = None
-        if url.scheme == "https":
-            self._tls = ssl.create_default_context()
-            self._tls.load_verify_locations(certifi.where())  # for systems that have no certificates
-        proxies = {} if direct or proxy_bypass(url.netloc) else getproxies()
-        proxy = proxies.get(url.scheme, proxies.get("all"))
-        self._proxy = urlsplit(proxy if "//" in proxy else f"//{proxy}") if proxy else None
-        self._to_proxy = {}
-        if self._proxy and self._proxy.username:
-            user = unquote(f"{self._proxy.username}:{self._proxy.password or ''}").encode()
-            self._to_proxy["Proxy-Authorization"] = f"Basic {b64encode(user).decode()}"
-        host = url.netloc.rpartition("@")[2]
-        self._headers = {"Host": host, **headers}
-        self._target = quote(url.path + ("?" + url.query if url.query else ""), safe=SAFE)
-        if self._proxy and not self._tls:  # such a proxy is told the whole URL
-            self._headers |= self._to_proxy
-            self._target = f"http://{host}{self._target}"
+        self.limits, self._url = limits, base_url
+        self._headers = {"Accept-Encoding": "identity", **headers}
+        self._proxies = {} if direct else get_environ_proxies(base_url)
+        self._adapter = _Adapter(pool_maxsize=pool)
+        self._watch = _Watch()
+        self.tap = None  # is told what event streams say, as it comes: Callable[[bytes], None]
 
-    def call(self, *args, **kwargs) -> "Response":
-        """`ask`, blocking."""
-        asking = self.ask(*args, **kwargs)
-        while True:
-            try:
-                next(asking)
-            except StopIteration as end:
-                return end.value
+    def call(self, method: str, path: str, *, json=None, data: bytes = b"", headers: dict | None = None,
+             timeout: float | None = None, late: str = "upstream_timeout", stream: bool = False, owner=None,
+             patient: bool = False) -> "Exchange":
+        """One request and its answer, whole within `timeout` seconds or an UpstreamTimeout with the code `late`.
 
-    def ask(self, method: str, path: str, *, json=None, data: bytes = b"", headers: dict | None = None,
-            timeout: float | None = None, late: str = "upstream_timeout", stream: bool = False,
-            abandoned: Callable[[Iterator], None] | None = None) -> Iterator[Waiting]:
-        """One request as a generator: Waiting at each tick, and a Response is what it returns.
-
-        With `stream` a 200's body is left to be read. Silence of `timeout` seconds is an UpstreamTimeout
-        with the code `late`. Closed while it waits for the answer, it hands what will give the Response
-        to `abandoned`: an iterator that gives None at each tick before. Raises UpstreamError.
+        With `stream` a 200's body is left to be read. The run `owner` can end the call, which then raises Ended;
+        one that is `patient` waits for its answer even then. Raises UpstreamError.
         """
         log.debug("upstream asked", extra={"facts": {"method": method, "path": path.partition("?")[0]}})
-        body = data if json is None else jsonlib.dumps(json).encode()
-        headers = {**self._headers, **(headers or {}), "Content-Length": len(body)}
-        if json is not None:
-            headers["Content-Type"] = "application/json"
-        lines = [f"{method} {self._target + path or '/'} HTTP/1.1",
-                 *(f"{name}: {value}" for name, value in headers.items()), "", ""]
-        request = "\r\n".join(lines).encode() + body
-        connection = yield from self._connected()
-        asking = self._exchange(connection, request, stream, timeout or self.limits.idle, UpstreamTimeout(
-            f"The upstream did not answer {method} within {timeout or self.limits.idle:g} s", code=late))
+        seconds = timeout or self.limits.idle
+        exchange = Exchange(self, seconds, UpstreamTimeout(
+            f"The upstream did not answer {method} within {seconds:g} s", code=late), patient)
+        request = self._prepared(method, path, json, data, headers or {})
+        self._watch.add(exchange)
         try:
-            for response in asking:
-                if response is not None:
-                    return response
-                yield Waiting()
-        except GeneratorExit:
-            (abandoned or _close)(asking)
+            if owner:
+                owner.hold(exchange)
+            exchange.send(self._adapter, request, self._proxies)
+            del request, json, data  # which can be long, while the answer takes its time
+            if not (stream and exchange.status_code == 200):
+                exchange.read_all(MAX_BODY if exchange.status_code < 300 else MAX_ERROR)
+        except BaseException:
+            exchange.close()
             raise
+        return exchange
 
     def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        self._adapter.close()
 
-    def _exchange(self, connection, request: bytes, stream: bool, timeout: float,
-                  late: UpstreamTimeout) -> Iterator["Response | None"]:
-        """Sends and receives; gives None at each tick, then the Response."""
-        heard = time.monotonic()
-        done = False
-
-        def tick() -> None:
-            if time.monotonic() - heard > timeout:
-                raise late
-
+    def _prepared(self, method, path, json, data, headers) -> requests.PreparedRequest:
+        body = data if json is None else jsonlib.dumps(json).encode()
+        headers = {**self._headers, **headers, "Content-Length": str(len(body))}
+        if json is not None:
+            headers["Content-Type"] = "application/json"
+        request = requests.PreparedRequest()
         try:
-            left = memoryview(request)[0 if self._tls else held.send(connection, request):]
-            while left:
-                try:
-                    left = left[connection.send(left):]
-                    heard = time.monotonic()
-                except SILENT:
-                    tick()
-                    yield None
-            data = b""
-            while (end := data.find(b"\r\n\r\n")) < 0 or data.startswith(b"HTTP/1.1 1"):
-                if end >= 0:  # 100 and its like precede the answer
-                    data = data[end + 4:]
-                    continue
-                try:
-                    more = connection.recv(LITTLE)
-                except SILENT:
-                    tick()
-                    yield None
-                    continue
-                if not more or len(data) > MAX_HEAD:
-                    raise _unreachable("it closed the connection" if not more else "its answer has no end")
-                data += more
-            response = Response(self, connection, data[:end].decode("latin-1"), data[end + 4:])
-            if not stream or response.status_code != 200:
-                heard, parts = time.monotonic(), []
-                while (data := response.read()) != b"":
-                    if data is None:
-                        tick()
-                        yield None
-                    else:
-                        heard = time.monotonic()
-                        parts.append(data)
-                if response.cut:
-                    raise _unreachable("its answer was cut")
-                response.content = b"".join(parts)
-                response.close()
-            done = True
-            yield response
-        except OSError as error:
-            raise _unreachable(type(error).__name__) from error
-        finally:
-            if not done:
-                connection.close()
-
-    def _connected(self) -> Iterator[Waiting]:
-        """A connection from the pool, or a new one; opening one can block, so a thread does it."""
-        while self._idle:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                break
-            if not held.readable(connection):  # else the upstream has closed it
-                return connection
-            connection.close()
-        future: Future = Future()
-
-        def run():
-            try:
-                future.set_result(self._connect())
-            except Exception as error:
-                future.set_exception(error)
-
-        threading.Thread(target=run, name="connect", daemon=True).start()
-        try:
-            while not wait([future], TICK).done:
-                yield Waiting()
-            return future.result()
-        except GeneratorExit:
-            future.add_done_callback(lambda future: future.exception() or future.result().close())
-            raise
-
-    def _connect(self) -> socket.socket:
-        to, proxy = self._url, self._proxy
-        try:
-            host, port = (proxy or to).hostname, (proxy or to).port
-            if self._tls:
-                connection = HTTPSConnection(host, port or (8080 if proxy else 443),
-                                             timeout=self.limits.connect, context=self._tls)
-                if proxy:
-                    connection.set_tunnel(to.hostname, to.port or 443, self._to_proxy)
-            else:
-                connection = HTTPConnection(host, port or (8080 if proxy else 80),
-                                            timeout=self.limits.connect)
-            connection.connect()
-        except TimeoutError as error:
-            raise UpstreamTimeout(f"The upstream did not accept a connection within {self.limits.connect:g} s",
-                                  code="connect_timeout", retry_after=5) from error
-        except ssl.SSLEOFError as error:  # it was lost, as any connection can be
-            raise _unreachable(type(error).__name__) from error
-        except ssl.SSLError as error:
-            raise UpstreamError("The upstream's TLS certificate, or its TLS, was not accepted",
-                                code="upstream_tls") from error
-        except (OSError, HTTPException, ValueError) as error:  # of a name or port that is none
-            raise _unreachable(type(error).__name__) from error
-        sock = connection.sock
-        if self._tls:
-            sock.settimeout(TICK)
-        else:  # Python would ask whether there is something to read first, and let other threads in between
-            sock.settimeout(None)
-            for way in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-                sock.setsockopt(socket.SOL_SOCKET, way, struct.pack("ll", int(TICK), 0))
-        return sock
-
-    def _keep(self, connection: socket.socket) -> None:
-        if len(self._idle) < self._pool:
-            self._idle.append(connection)
-        else:
-            connection.close()
+            request.prepare_method(method)
+            request.prepare_url(self._url + path, None)
+        except (ValueError, UnicodeError) as error:  # of a name or port that is none
+            raise _unreachable(error) from error
+        request.headers = {name: value.encode() for name, value in headers.items()}
+        request.body = body
+        return request
 
 
-class Response:
-    """An answer: `status_code`, `headers` by their names in lower case, and the body, which has been
-    read into `content` or is there to be `read`, as it comes."""
+class Exchange:
+    """One request and its answer: `status_code`, `headers`, and the body, which has been read as `content`
+    or, of a stream, is left to `read`."""
 
-    def __init__(self, http: Http, connection: socket.socket, head: str, held: bytes):
-        status, *lines = head.split("\r\n")
-        version, _, status = status.partition(" ")
-        if not version.startswith("HTTP/1.") or not status[:3].isdecimal():
-            raise _unreachable("its answer is not HTTP")
-        self.status_code = int(status[:3])
-        self.headers = {name.strip().lower(): value.strip()
-                        for name, _, value in (line.partition(":") for line in lines)}
+    def __init__(self, http: Http, seconds: float, late: UpstreamTimeout, patient: bool):
+        self._http, self._seconds, self._late, self.patient = http, seconds, late, patient
+        self._deadline = time.monotonic() + http.limits.connect + seconds
+        self._lock = threading.Lock()
+        self._connection = self._raw = None  # before the head of the answer, after it
+        self._ended: Exception | None = None  # what ended it before its own end
+        self._over = False
+        self.cut = False  # the body ended before the end that its head promised
         self.content = b""
-        encoding = self.headers.get("content-encoding", "identity")
-        if encoding != "identity":
-            raise UpstreamError(f"The upstream's answer is encoded ({encoding[:20]}), unasked")
-        self._http, self._connection, self._held = http, connection, held
-        self._lasts = version == "HTTP/1.1" and self.headers.get("connection", "").lower() != "close"
-        self._room = LITTLE
-        self._chunked = self._left = None
-        if self.status_code in (204, 304):
-            self._left = 0
-        elif self.headers.get("transfer-encoding", "").lower() == "chunked":
-            self._chunked = _Chunked()
-        elif self.headers.get("content-length", "").isdecimal():
-            self._left = int(self.headers["content-length"])
-        self.whole = self._left == 0  # nothing is left to be read
+
+    def send(self, adapter: "_Adapter", request: requests.PreparedRequest, proxies: dict) -> None:
+        """Returns when the head of the answer has come. Raises UpstreamError and Ended."""
+        token = _sending.set(self)
+        try:
+            answer = adapter.send(request, stream=True, timeout=(self._http.limits.connect, None),
+                                  proxies=proxies)
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+            raise self._ended or self._failure(error) from error
+        finally:
+            _sending.reset(token)
+        self._raw, self._connection = answer.raw, None
+        self.status_code, self.headers = answer.status_code, answer.headers
+        if self._ended:
+            raise self._ended
+        if self.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise UpstreamError("The upstream's answer is compressed, which was not asked for")
+
+    def uses(self, connection) -> None:
+        """The answer will come over this connection, which may still have to be made."""
+        self._connection = connection
+        if connection.sock is not None:
+            connection.timeout = None  # the watch knows better than a limit that each byte renews
+            connection.sock.settimeout(None)
+            self._deadline = time.monotonic() + self._seconds
+        if self._ended:
+            raise OSError("ended while it was being sent")
+
+    def read(self, seconds: float | None = None) -> bytes:
+        """The next bytes of a stream; b"" at its end, however it came. Raises UpstreamTimeout when nothing has
+        come for that time, Limits.idle if none is given, and Ended."""
+        seconds = seconds or self._http.limits.idle
+        if seconds != self._seconds or self._late.code != "idle_timeout":
+            self._seconds = seconds
+            self._late = UpstreamTimeout(f"The upstream was silent for {seconds:g} s", code="idle_timeout")
+        self._deadline = time.monotonic() + seconds
+        data = self._read()
+        if data and self._http.tap and "event-stream" in self.headers.get("Content-Type", ""):
+            self._http.tap(data)
+        return data
+
+    def read_all(self, most: int) -> None:
+        """Reads the whole body, of `most` bytes at most. Raises UpstreamError and Ended."""
+        parts, size = [], 0
+        while data := self._read():
+            parts.append(data)
+            size += len(data)
+            if size > most:
+                raise UpstreamError(f"The upstream's answer ({self.status_code}) is longer than {most} bytes",
+                                    code="upstream_error")
+        if self.cut:
+            raise _unreachable(EOFError("its answer was cut"))
+        self.content = b"".join(parts)
+        self.close()
+
+    def finish(self) -> None:
+        """After the last event of a stream: its connection can be used again if the end comes soon."""
+        self._deadline, size = time.monotonic() + LAST_S, 0
+        try:
+            while size < LAST_BYTES and (data := self._read()):
+                size += len(data)
+        except UpstreamError:
+            pass  # it was said already what there was to say
+        finally:
+            self.close()
+
+    def end(self, why: Exception) -> None:
+        """Shuts the connection, so that what waits for it raises `why`. Callable from any thread."""
+        with self._lock:
+            if self._over or self._ended:
+                return
+            self._ended, connection = why, self._connection
+            try:
+                if self._raw is not None:
+                    self._raw.shutdown()
+                elif connection is not None and connection.sock is not None:
+                    connection.sock.shutdown(BOTH_WAYS)
+            except (OSError, ValueError, RuntimeError, AttributeError) as error:
+                log.debug("a call had ended by itself: %s", type(error).__name__)
+
+    def look(self, now: float) -> None:
+        """What the watch does: ends what is late."""
+        if now > self._deadline:
+            self.end(self._late)
+
+    def close(self) -> None:
+        """Ends the connection, unless the body was read to its end."""
+        with self._lock:
+            self._over = True
+        self._http._watch.discard(self)
+        if self._raw is not None:
+            self._raw.close()
 
     @property
     def text(self) -> str:
@@ -281,93 +223,103 @@ class Response:
         """The JSON object that the content is; empty if it is none."""
         return json_object(self.text) or {}
 
-    def read(self) -> bytes | None:
-        """The next bytes; b"" at the end, however it came; None after a second without any."""
-        while not self.whole:
-            data, self._held = self._held, b""
-            if not data:
-                try:
-                    data = self._connection.recv(self._room)
-                except SILENT:
-                    return None
-                except OSError:
-                    return b""
-                if not data:
-                    return b""
-                self._room = READ if len(data) == self._room else LITTLE
-            if self._chunked:
-                data = self._chunked.feed(data)
-                self.whole = self._chunked.done
-            elif self._left is not None:
-                data = data[:self._left]
-                self._left -= len(data)
-                self.whole = not self._left
-            if data:
-                if self._http.tap and "event-stream" in self.headers.get("content-type", ""):
-                    self._http.tap(data)
-                return data
-        return b""
+    def _read(self) -> bytes:
+        data = b""
+        if not self.cut:
+            try:
+                data = self._raw.read1(READ)
+            except (HTTPError, OSError, ValueError):
+                self.cut = True
+        if not data and self._ended:
+            raise self._ended
+        return data
 
-    @property
-    def cut(self) -> bool:
-        """Whether the body ended before the end that its headers promised."""
-        return not self.whole and (self._chunked or self._left) is not None
-
-    def close(self) -> None:
-        """Gives the connection back if the body was read to its end, or all that is left of it has come,
-        as after a stream's last event; else ends it."""
-        if self._connection is None:
-            return
-        with suppress(UpstreamError):  # what is left is malformed
-            for _ in range(LAST_READS):
-                if self.whole or not (self._held or held.readable(self._connection)) or not self.read():
-                    break
-        connection, self._connection = self._connection, None
-        if self.whole and self._lasts:
-            self._http._keep(connection)
-        else:
-            connection.close()
+    def _failure(self, error: Exception) -> UpstreamError:
+        causes = list(_causes(error))
+        if any(isinstance(cause, requests.Timeout) for cause in causes):  # only connecting has such a limit
+            return UpstreamTimeout("The upstream did not accept a connection within "
+                                   f"{self._http.limits.connect:g} s", code="connect_timeout", retry_after=5)
+        tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
+        if tls and not isinstance(tls, ssl.SSLEOFError) and "EOF" not in str(tls.reason):
+            return UpstreamError("The upstream's TLS certificate, or its TLS, was not accepted",
+                                 code="upstream_tls")
+        return _unreachable(causes[-1])
 
 
-class _Chunked:
-    """Takes the chunked transfer coding off (RFC 9112, 7.1)."""
+_sending: ContextVar[Exchange] = ContextVar("the exchange whose request this thread sends")
+
+
+class _Registered:
+    """What makes a connection known to the exchange that uses it, before anything can block."""
+
+    def connect(self):
+        _sending.get().uses(self)
+        super().connect()
+        _sending.get().uses(self)
+
+    def request(self, *args, **options):
+        _sending.get().uses(self)
+        super().request(*args, **options)
+
+
+class _Plain(HTTPConnectionPool):
+    class ConnectionCls(_Registered, HTTPConnectionPool.ConnectionCls):
+        pass
+
+
+class _Tls(HTTPSConnectionPool):
+    class ConnectionCls(_Registered, HTTPSConnectionPool.ConnectionCls):
+        pass
+
+
+class _Adapter(HTTPAdapter):
+    """requests' own, with our connections and certificates."""
+
+    def init_poolmanager(self, *args, **options):
+        self._tls = ssl.create_default_context()
+        self._tls.load_verify_locations(certifi.where())  # for systems that have no certificates
+        super().init_poolmanager(*args, ssl_context=self._tls, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Plain, "https": _Tls}
+
+    def proxy_manager_for(self, proxy, **options):
+        manager = super().proxy_manager_for(proxy, ssl_context=self._tls, **options)
+        manager.pool_classes_by_scheme = {"http": _Plain, "https": _Tls}
+        return manager
+
+    def cert_verify(self, conn, url, verify, cert):
+        """Nothing is left to do: the context knows the certificates."""
+
+
+class _Watch:
+    """A thread that ends the exchanges that are late; there is none before the first exchange."""
 
     def __init__(self):
-        self._line = b""  # of a chunk head that has not ended
-        self._left = 0    # of the chunk and its line end
-        self._trailer = False
-        self.done = False
+        self._open: set[Exchange] = set()
+        self._some, self._started = threading.Event(), threading.Lock()
 
-    def feed(self, data: bytes) -> bytes:
-        out, at = [], 0
-        while at < len(data) and not self.done:
-            if self._left:
-                end = at + self._left
-                out.append(data[at:max(at, end - 2)])
-                self._left = max(0, end - len(data))
-                at = end
-                continue
-            end = data.find(b"\n", at)
-            if end < 0:
-                self._line += data[at:]
-                break
-            line = self._line + data[at:end]
-            self._line, at = b"", end + 1
-            if self._trailer:
-                self.done = not line.strip()
-            elif size := SIZE.match(line):
-                size = int(size[1], 16)
-                self._trailer = size == 0
-                self._left = size + 2 if size else 0
-            else:
-                raise UpstreamError("The upstream's chunked body is malformed")
-        return b"".join(out)
+    def add(self, exchange: Exchange) -> None:
+        self._open.add(exchange)
+        self._some.set()
+        if self._started.acquire(blocking=False):
+            threading.Thread(target=self._look, name="deadlines", daemon=True).start()
+
+    def discard(self, exchange: Exchange) -> None:
+        self._open.discard(exchange)
+
+    def _look(self) -> None:
+        while self._some.wait():
+            self._some.clear()
+            while self._open:
+                time.sleep(LOOK_S)
+                now = time.monotonic()
+                for exchange in list(self._open):
+                    exchange.look(now)
 
 
 def json_object(text: str) -> dict | None:
     """None for what is no JSON object."""
     try:
-        value = DECODER.decode(text)
+        value = jsonlib.loads(text)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -382,10 +334,16 @@ def retry_after(text: str) -> float | None:
     return min(max(0.0, seconds), DAY) if math.isfinite(seconds) else None
 
 
-def _close(asking) -> None:
-    asking.close()
+def _causes(error):
+    """An error and those that libraries have wrapped in it, the innermost last."""
+    while isinstance(error, BaseException):
+        yield error
+        reason = getattr(error, "reason", None)
+        error = reason if isinstance(reason, BaseException) else next(
+            (each for each in error.args if isinstance(each, BaseException)), None)
 
 
-def _unreachable(why: str) -> UpstreamError:
+def _unreachable(error: BaseException) -> UpstreamError:
+    why = str(error) if isinstance(error, EOFError) else type(error).__name__
     return UpstreamError(f"The upstream could not be reached ({why})", code="upstream_unreachable",
                          retry_after=5)

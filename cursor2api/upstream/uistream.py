@@ -5,17 +5,19 @@ https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol
 """
 
 import json
-import time
-from collections.abc import Iterator
+import secrets
+from queue import SimpleQueue
 
-from ..errors import UpstreamCut, UpstreamError, UpstreamTimeout
-from ..events import Event, Finish, Reasoning, Text, Usage, Waiting
-from ..held import token
+from ..errors import UpstreamCut, UpstreamError
+from ..events import Event, Finish, Reasoning, Text, Usage
 from ..prompt import Prompt
-from . import sse
-from .http import Http, Limits, retry_after
+from .http import Exchange, Http, Limits, retry_after
+from .run import Run, Runs
+from .sse import Decoder
 
 FINISHES = {"length": "length", "content-filter": "content_filter"}
+COUNTING = {"start", "message-metadata", "finish"}  # parts that may carry the usage
+MOST_TOKENS = 10**12  # a count beyond it is none
 
 
 class UiStream:
@@ -24,8 +26,8 @@ class UiStream:
     name = "uistream"
 
     def __init__(self, url: str, headers: dict[str, str], limits: Limits, *, pool: int = 64):
-        self.http = Http(url, {"Accept-Encoding": "identity", "User-Agent": "cursor2api", **headers},
-                         limits, pool)
+        self.http = Http(url, {"User-Agent": "cursor2api", **headers}, limits, pool)
+        self._runs = Runs(2 * pool)
 
     def models(self, key: str = "") -> None:
         """There is no list to ask for."""
@@ -37,126 +39,118 @@ class UiStream:
         """There is nothing that could be left."""
         return set()
 
-    def open(self, plan: Prompt, key: str = "") -> "Stream":
-        return Stream(self.http, plan)
+    def open(self, prompt: Prompt, key: str = "", queue: SimpleQueue | None = None) -> Run:
+        return self._runs.start(Agent(self.http), prompt, queue)
 
     def close(self, seconds: float) -> None:
+        self._runs.finish(seconds)
         self.http.close()
 
 
-class Stream:
-    """One reply, or several after `follow_up`. Ending the connection is what cancels a run here."""
+class Agent:
+    """The conversation with the service, which is told all of it with each message. What ends a reply there is
+    the end of its connection."""
 
-    def __init__(self, http: Http, plan: Prompt):
+    name = "uistream"
+
+    def __init__(self, http: Http):
         self._http = http
-        self._chat_id = token()[:16]
+        self._chat_id = secrets.token_hex(8)
         self._messages: list[dict] = []
         self._usage: Usage | None = None
-        self._start(plan)
 
-    def _start(self, plan: Prompt) -> None:
-        self._messages.append(_message("user", plan))
-        self._model = plan.model
-        self._answered = False
-        self._events = self._steps()
-
-    def __iter__(self) -> Iterator[Event]:
-        return self._events
-
-    def wait(self, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while not self._answered and time.monotonic() < deadline:
-            next(self._events)
-        return self._answered
-
-    def follow_up(self, plan: Prompt, reply: str) -> None:
-        """The next events answer `plan`, the conversation so far being sent along."""
-        self._events.close()
-        self._messages.append({"id": token(), "role": "assistant",
-                               "parts": [{"type": "text", "text": reply}]})
-        self._start(plan)
-
-    def close(self) -> None:
-        self._events.close()
-
-    def _steps(self) -> Iterator[Event]:
-        response = yield from self._http.ask("POST", "", stream=True, headers={
-            "Accept": "text/event-stream"}, json={
-            "model": self._model, "context": [], "id": self._chat_id, "messages": self._messages,
-            "trigger": "submit-message"})
-        if response.status_code != 200:
-            raise _refusal(response)
-        self._answered = True
-        yield Waiting()  # what `wait` takes; it must be no event that says something
-        decoder = sse.Decoder()
-        heard = time.monotonic()
-        ended = None
+    def answer(self, run: Run) -> None:
+        answer = self._ask(run)
+        if answer.status_code != 200:
+            raise _refusal(answer)
+        run.accept()
         try:
-            while (data := response.read()) != b"":
-                if data is None:
-                    if time.monotonic() - heard > self._http.limits.idle:
-                        raise UpstreamTimeout(f"The upstream was silent for "
-                                              f"{self._http.limits.idle:g} s", code="idle_timeout")
-                    yield Waiting()
-                    continue
-                heard = time.monotonic()
-                for frame in decoder.feed(data):
-                    if frame.data == "[DONE]":
-                        continue
-                    try:
-                        part = json.loads(frame.data)
-                    except (ValueError, RecursionError):
-                        raise UpstreamError("The upstream sent an event that is not JSON") from None
-                    if not isinstance(part, dict):
-                        continue
-                    kind, delta = part.get("type"), part.get("delta")
-                    if kind == "text-delta" and isinstance(delta, str) and delta:
-                        yield Text(delta)
-                    elif kind == "reasoning-delta" and isinstance(delta, str) and delta:
-                        yield Reasoning(delta)
-                    elif kind == "error":
-                        raise UpstreamError(f"The upstream failed: {str(part.get('errorText'))[:500]}")
-                    elif kind == "abort":
-                        raise UpstreamCut("The upstream ended the reply before its end")
-                    elif kind in ("finish", "message-metadata", "start"):
-                        self._count(part.get("messageMetadata"))
-                        if kind == "finish":
-                            ended = part
-                yield Waiting()
+            self._read(run, answer)
+            answer.finish()
         finally:
-            response.close()
-        if ended is None:
+            answer.close()
+
+    def delete(self) -> None:
+        """Nothing outlives the connection."""
+
+    def _ask(self, run: Run) -> Exchange:
+        if self._messages:
+            self._messages.append({"id": secrets.token_hex(12), "role": "assistant",
+                                   "parts": [{"type": "text", "text": run.last_reply}]})
+        prompt = run.take_prompt()
+        self._messages.append(_message(prompt))
+        return self._http.call("POST", "", stream=True, owner=run, headers={"Accept": "text/event-stream"}, json={
+            "model": prompt.model, "context": [], "id": self._chat_id, "messages": self._messages,
+            "trigger": "submit-message"})
+
+    def _read(self, run: Run, answer: Exchange) -> None:
+        decoder, finish, done = Decoder(), None, False
+        while not done and (data := answer.read()):
+            events: list[Event] = []
+            try:
+                for frame in decoder.feed(data):
+                    if done := frame.data == "[DONE]":
+                        break
+                    part = _part(frame.data)
+                    events += _events(part)
+                    self._count(part)
+                    finish = part if part.get("type") == "finish" else finish
+            finally:
+                if events:
+                    run.say(*events)
+        if finish is None:
             raise UpstreamCut("The upstream's stream ended without its finish")
-        if ended.get("finishReason") == "error":
+        reason = finish.get("finishReason")
+        if reason == "error":
             raise UpstreamError("The upstream's reply ended in an error")
-        if self._usage:
-            yield self._usage
-        yield Finish(FINISHES.get(ended.get("finishReason"), "stop"))
+        run.say(*[self._usage] if self._usage else (),
+                Finish(FINISHES.get(reason, "stop") if isinstance(reason, str) else "stop"))
 
-    def _count(self, metadata) -> None:
+    def _count(self, part: dict) -> None:
+        metadata = part.get("messageMetadata") if part.get("type") in COUNTING else None
         usage = metadata.get("usage") if isinstance(metadata, dict) else None
-        if isinstance(usage, dict) and all(
-                isinstance(usage.get(key), int) for key in ("inputTokens", "outputTokens")):
+        counts = [usage.get(key) for key in ("inputTokens", "outputTokens")] if isinstance(usage, dict) else [None]
+        if all(isinstance(count, int) and 0 <= count < MOST_TOKENS for count in counts):
             before = self._usage or Usage(0, 0)
-            self._usage = Usage(before.prompt_tokens + usage["inputTokens"],
-                                before.completion_tokens + usage["outputTokens"])
+            self._usage = Usage(before.prompt_tokens + counts[0], before.completion_tokens + counts[1])
 
 
-def _message(role: str, plan: Prompt) -> dict:
-    parts = [{"type": "text", "text": plan.prompt}]
-    for image in plan.images:
+def _part(data: str) -> dict:
+    """A part of the stream; empty if it is none that could be known."""
+    try:
+        part = json.loads(data)
+    except (ValueError, RecursionError):
+        raise UpstreamError("The upstream sent an event that is not JSON") from None
+    return part if isinstance(part, dict) else {}
+
+
+def _events(part: dict) -> list[Event]:
+    """What a part says. Raises UpstreamError for one that says that the reply has failed."""
+    kind, delta = part.get("type"), part.get("delta")
+    if kind == "error":
+        raise UpstreamError(f"The upstream failed: {str(part.get('errorText'))[:500]}")
+    if kind == "abort":
+        raise UpstreamCut("The upstream ended the reply before its end")
+    if kind in ("text-delta", "reasoning-delta") and isinstance(delta, str) and delta:
+        return [Text(delta) if kind == "text-delta" else Reasoning(delta)]
+    return []
+
+
+def _message(prompt: Prompt) -> dict:
+    parts = [{"type": "text", "text": prompt.prompt}]
+    for image in prompt.images:
         kind = image.url.removeprefix("data:").partition(";")[0] if image.url.startswith(
             "data:") else "image/*"
         parts.append({"type": "file", "mediaType": kind, "url": image.url})
-    return {"id": token(), "role": role, "parts": parts}
+    return {"id": secrets.token_hex(12), "role": "user", "parts": parts}
 
 
-def _refusal(response) -> UpstreamError:
-    status, said = response.status_code, response.text[:500]
+def _refusal(answer: Exchange) -> UpstreamError:
+    status, said = answer.status_code, answer.text[:500]
     if status == 429:
         return UpstreamError(f"The upstream's limit is reached: {said}", status=429, type="requests",
                              code="rate_limit_exceeded",
-                             retry_after=retry_after(response.headers.get("retry-after", "")) or 20)
+                             retry_after=retry_after(answer.headers.get("retry-after", "")) or 20)
     if status in (401, 403):
         return UpstreamError(f"The upstream refused the gateway's own credentials ({status}): {said}",
                              code="upstream_key_refused")

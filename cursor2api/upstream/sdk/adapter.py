@@ -9,16 +9,17 @@ import logging
 import re
 import struct
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable
 from contextlib import suppress
+from queue import SimpleQueue
 
 from ...errors import ApiError, BadRequest, KeyRefused, UpstreamCut, UpstreamError, UpstreamTimeout
-from ...events import Event, Finish, Reasoning, Text, Usage, Waiting
-from ...held import uuid
+from ...events import Event, Finish, Reasoning, Text, Usage
 from ...prompt import Prompt
+from ..http import Ended, Exchange, Limits, json_object, retry_after
+from ..run import Run, Runs
 from .bridge import Bridge, Bridges
-from ..cleaner import Cleaner
-from ..http import TICK, Limits, Response, json_object, retry_after
 
 log = logging.getLogger("cursor2api")
 
@@ -26,7 +27,7 @@ AGENTS = "/sdk.v1.SdkAgentService/"
 LARGEST = 32 * 1024 * 1024  # bytes of a message
 LAST = 2  # the flag of the message that ends a stream
 TIDY_S = 10
-CLEANERS = 8
+GONE_S = 1  # for a bridge that is dying to have died
 BRACKETED = re.compile(r"(?s)\[(\w+)\]\s*(.*)")  # how a run that failed says why
 
 
@@ -35,19 +36,16 @@ class Sdk:
 
     name = "sdk"
 
-    def __init__(self, bridges: Bridges, api_key: str, models: Callable, limits: Limits):
+    def __init__(self, bridges: Bridges, api_key: str, models: Callable, limits: Limits, *, pool: int = 64):
         self.bridges, self.api_key, self.models, self.limits = bridges, api_key, models, limits
-        self._cleaner = Cleaner(CLEANERS)
-        self._streams: set[Stream] = set()
+        self.runs = Runs(3 * pool)  # a run that is ended is cancelled by another thread than its own
 
-    def open(self, plan: Prompt, key: str = "") -> "Stream":
-        for image in plan.images:
+    def open(self, prompt: Prompt, key: str = "", queue: SimpleQueue | None = None) -> Run:
+        for image in prompt.images:
             if not image.url.startswith("data:"):
                 raise BadRequest(f"{image.path}: expected a data: URL, since the sdk upstream fetches no "
                                  "pictures, got an http(s) URL", param=image.path, code="invalid_value")
-        stream = Stream(self, plan, key)
-        self._streams.add(stream)
-        return stream
+        return self.runs.start(Agent(self, key), prompt, queue)
 
     def sweep(self, age: float) -> None:
         """An agent ends with its bridge, and a bridge with its worker."""
@@ -56,222 +54,186 @@ class Sdk:
         """There is nothing that could be left."""
         return set()
 
-    def dispose(self, stream: "Stream") -> None:
-        """Ends what the stream has running, off the request's path."""
-        if stream in self._streams:
-            self._streams.discard(stream)
-            self._cleaner.submit(stream.agent, stream.dispose)
-
     def close(self, seconds: float) -> None:
         """Returns when the bridge and all that it ran are gone; runs have that time to end before it."""
-        for stream in list(self._streams):
-            self.dispose(stream)
-        self._cleaner.finish(seconds)
+        self.runs.finish(seconds)
         self.bridges.close()
 
 
-class Stream:
-    """One reply, or several on one agent after `follow_up`."""
+class Agent:
+    """An agent of the bridge, made with its first answer. The bridge drops a run's stream when its connection
+    ends, and then knows no more how to cancel it: so a run is cancelled first, and its stream read to the end."""
 
-    def __init__(self, sdk: Sdk, plan: Prompt, key: str):
+    patient = False  # what ends this, as the call that a Run holds, is `end`
+
+    def __init__(self, sdk: Sdk, key: str):
         self._sdk, self._key, self._own = sdk, key or sdk.api_key, bool(key)
-        self.agent = f"agent-{uuid()}"
+        self.name = f"agent-{uuid.uuid4()}"
         self._bridge: Bridge | None = None
-        self._leased = self._made = False  # a bridge is ours to release; it knows the agent
-        self._start(plan)
-        self._events = self._steps()
-
-    def _start(self, plan: Prompt) -> None:
-        self._plan: Prompt | None = plan
-        self._asked: Iterator | None = None  # gives the answer that the caller did not wait for
-        self._body: Response | None = None
+        self._made = False  # the bridge knows the agent
+        self._prompt: Prompt | None = None
+        self._stream: Exchange | None = None
         self._run_id = ""
-        self._answered = self._over = self._said = False
+        self._at_work = self._is_over = self._said = False  # the run: goes on, has ended, has said something
+        self._usage: Usage | None = None
 
-    def __iter__(self) -> Iterator[Event]:
-        return self._events
-
-    def wait(self, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while not self._answered and time.monotonic() < deadline:
-            next(self._events)
-        return self._answered
-
-    def follow_up(self, plan: Prompt, reply: str) -> None:
-        """The next events answer `plan` by a run of the same agent, which knows its `reply`."""
-        self._events.close()
-        self._events = self._again(plan)
-
-    def close(self) -> None:
-        self._events.close()
-        self._sdk.dispose(self)
-
-    # What is sent ------------------------------------------------------------------------------
-
-    def _again(self, plan: Prompt) -> Iterator[Event]:
-        yield from self._cancel()
-        if self._body:  # the bridge refuses a run before the last one's end
-            end = time.monotonic() + TIDY_S
-            with suppress(UpstreamError):  # of what nobody wants any more
-                while self._body.read() != b"" and time.monotonic() < end:
-                    yield Waiting()
-            self._body.close()
-        self._start(plan)
-        yield from self._steps()
-
-    def _steps(self) -> Iterator[Event]:
-        fresh = not self._made  # only then does a new bridge need to know nothing
+    def answer(self, run: Run) -> None:
+        """Has the bridge make a run of the prompt, and says what it says. Raises ApiError and Ended."""
+        self._end_run()
+        self._prompt, self._usage = run.take_prompt(), None
+        self._is_over = self._said = False
+        is_new = not self._made  # only then does a new bridge need to know nothing
         try:
-            yield from self._run()
+            self._speak(run)
         except UpstreamError as error:
-            if not fresh or self._said or not self._bridge_died(error):
+            if not is_new or self._said or not self._bridge_died(error):
                 raise
             log.warning("the SDK's bridge died: a request is tried once more on a new one")
             self._release()
-            yield from self._run()
+            self._speak(run)
 
-    def _run(self) -> Iterator[Event]:
-        if not self._leased:
-            self._leased, self._made = True, False
-            self._bridge = yield from self._sdk.bridges.lease()
-        if not self._made:
-            model = {"id": self._plan.model}
-            if self._plan.params:
-                model["params"] = [{"id": id, "value": value} for id, value in self._plan.params]
-            yield from self._ask("CreateAgent", json={"options": {
-                "agentId": self.agent, "apiKey": self._key, "model": model, "tools": {"names": []},
-                "local": {"cwd": [self._bridge.workspace], "autoReview": True}}})
-            self._made = True
-        message = {"text": self._plan.prompt}
-        if self._plan.images:
-            message["images"] = [{"data": _image(image.url)} for image in self._plan.images]
-        self._body = yield from self._ask(
-            "Send", data=_frame({"agentId": self.agent, "message": message}), stream=True,
-            headers={"Content-Type": "application/connect+json"})
-        del message  # it can be long
-        yield from self._read(self._body)
-        self._over = True
-
-    def _ask(self, method: str, **options) -> Iterator[Waiting]:
-        """An answer of the bridge; a refusal is raised. Closed while it waits, it keeps the future one."""
-        response = yield from self._bridge.http.ask(
-            "POST", AGENTS + method, timeout=self._sdk.limits.create, late="create_timeout",
-            abandoned=self._abandoned, **options)
-        if response.status_code != 200:
-            raise failure(response.object, self._own)
-        return response
-
-    def _abandoned(self, asking: Iterator) -> None:
-        self._asked = asking
-
-    def _bridge_died(self, error: UpstreamError) -> bool:
-        return bool(self._bridge and error.code in ("upstream_unreachable", "upstream_cut")
-                    and self._bridge.gone.wait(TICK))
-
-    # What is read ------------------------------------------------------------------------------
-
-    def _read(self, body: Response) -> Iterator[Event]:
-        frames, heard, usage = Frames(), time.monotonic(), None
-        while (data := body.read()) != b"":
-            for last, message in frames.feed(data or b""):
-                if last:
-                    if message.get("error"):
-                        raise failure(message["error"], self._own)
-                    raise UpstreamCut("The SDK's bridge ended the stream without a result")
-                if not message:
-                    continue  # its own sign of life says nothing of Cursor
-                heard = time.monotonic()
-                result, message = message.get("result"), _part(message)
-                self._run_id = self._run_id or message.get("run_id") or ""
-                kind = KINDS.get(message.get("type"))
-                if kind and (text := _text(message)):
-                    yield from self._answer()
-                    self._said, self._plan = True, None  # nothing is tried again
-                    yield kind(text)
-                elif message.get("type") == "usage":
-                    usage = _usage(message.get("usage")) or usage
-                elif result:
-                    yield from self._result(result, usage)
-                    return
-            if time.monotonic() - heard > self._sdk.limits.idle:
-                raise UpstreamTimeout(f"Cursor was silent for {self._sdk.limits.idle:g} s",
-                                      code="idle_timeout")
-            yield Waiting()
-        raise UpstreamCut("The SDK's bridge died, or its stream was cut")
-
-    def _answer(self) -> Iterator[Waiting]:
-        """Cursor said yes: a run that is about to fail says RUNNING too, at once."""
-        if not self._answered:
-            self._answered = True
-            yield Waiting()  # what `wait` takes; it must be no event that says something
-
-    def _result(self, result: dict, usage: Usage | None) -> Iterator[Event]:
-        whole = result.get("result") if isinstance(result.get("result"), dict) else {}
-        status = str(result.get("status")).removeprefix("RUN_LIFECYCLE_STATUS_")
-        self._over = True
-        if status != "FINISHED":
-            raise _failed(status, whole.get("errorMessage") or "", self._own)
-        self._sdk.bridges.went_well()
-        yield from self._answer()
-        if not self._said and isinstance(whole.get("result"), str) and whole["result"]:
-            yield Text(whole["result"])
-        if usage := _usage(whole.get("usage")) or usage:
-            yield usage
-        yield Finish("stop")
-
-    # What is left ------------------------------------------------------------------------------
-
-    def dispose(self) -> None:
+    def delete(self) -> None:
         """Ends the run and the agent, in that order: a closed agent's run goes on, and bills."""
         try:
-            if self._leased and self._bridge and not self._bridge.gone.is_set():
-                self._await_run()
-                for _ in self._end_all():
-                    pass
+            self._end_run()
+            if self._made:
+                self._tidy("CloseAgent", agentId=self.name)
+                self._tidy("DeleteAgent", agentId=self.name)
         finally:
             self._release()
 
-    def _end_all(self) -> Iterator[Waiting]:
-        yield from self._cancel()
-        if self._body:
-            self._body.close()
-        if self._made:
-            yield from self._tidy("CloseAgent", agentId=self.agent)
-            yield from self._tidy("DeleteAgent", agentId=self.agent)
+    def end(self, why: Exception) -> None:
+        """The run is not wanted any more: once it is cancelled, its stream ends."""
+        if self._at_work:
+            self._sdk.runs.do(self.name, self._cancel)
 
-    def _cancel(self) -> Iterator[Waiting]:
-        """Ends the run if it may still go on."""
-        if self._run_id and not self._over:
-            yield from self._tidy("CancelRun", runId=self._run_id, agentId=self.agent)
+    # What is asked ------------------------------------------------------------------------------
 
-    def _await_run(self) -> None:
-        """What was asked but not waited for may have begun: only its answer says what there is to end."""
-        if self._asked is None:
+    def _speak(self, run: Run) -> None:
+        if not self._bridge:
+            self._bridge = self._sdk.bridges.lease()
+        run.check()
+        if not self._made:
+            model = {"id": self._prompt.model}
+            if self._prompt.params:
+                model["params"] = [{"id": id, "value": value} for id, value in self._prompt.params]
+            self._ask(run, "CreateAgent", json={"options": {
+                "agentId": self.name, "apiKey": self._key, "model": model, "tools": {"names": []},
+                "local": {"cwd": [self._bridge.workspace], "autoReview": True}}})
+            self._made = True
+            run.check()
+        message = {"text": self._prompt.prompt}
+        if self._prompt.images:
+            message["images"] = [{"data": _image(image.url)} for image in self._prompt.images]
+        data = _frame({"agentId": self.name, "message": message})
+        del message  # it can be long
+        self._stream = self._ask(run, "Send", data=data, stream=True,
+                                 headers={"Content-Type": "application/connect+json"})
+        del data
+        self._read(run)
+
+    def _ask(self, run: Run, method: str, **options) -> Exchange:
+        """An answer of the bridge; a refusal is raised. It is waited for even when nobody wants it any more,
+        since only the answer says what there is to end."""
+        answer = self._bridge.http.call(
+            "POST", AGENTS + method, timeout=self._sdk.limits.create, late="create_timeout", owner=run,
+            patient=True, **options)
+        if answer.status_code != 200:
+            raise failure(answer.object, self._own)
+        return answer
+
+    def _bridge_died(self, error: UpstreamError) -> bool:
+        return bool(self._bridge and error.code in ("upstream_unreachable", "upstream_cut")
+                    and self._bridge.gone.wait(GONE_S))
+
+    # What is heard ------------------------------------------------------------------------------
+
+    def _read(self, run: Run) -> None:
+        """Says what the stream says, up to its result."""
+        frames, heard = Frames(), time.monotonic()
+        while data := self._stream.read():
+            events: list[Event] = []
+            try:
+                for last, message in frames.feed(data):
+                    if last:
+                        raise failure(message["error"], self._own) if message.get("error") else UpstreamCut(
+                            "The SDK's bridge ended the stream without a result")
+                    if message:  # without one it is the bridge's own sign of life, which says nothing of Cursor
+                        heard = time.monotonic()
+                        events += self._take(run, message)
+                    if self._is_over:
+                        break
+            finally:
+                if events:
+                    run.accept()  # not before: a run that is about to fail says RUNNING too, at once
+                    run.say(*events)
+            if self._is_over:
+                return
+            if time.monotonic() - heard > self._sdk.limits.idle:
+                raise UpstreamTimeout(f"Cursor was silent for {self._sdk.limits.idle:g} s",
+                                      code="idle_timeout")
+        raise UpstreamCut("The SDK's bridge died, or its stream was cut")
+
+    def _take(self, run: Run, message: dict) -> list[Event]:
+        """The events that a message adds. Raises what the run failed with, and Ended."""
+        part = _part(message)
+        if (id := part.get("run_id")) and id != self._run_id:
+            self._run_id, self._at_work = id, True
+            run.hold(self)
+        kind = KINDS.get(part.get("type"))
+        if kind and (text := _text(part)):
+            self._said, self._prompt = True, None  # nothing is tried again
+            return [kind(text)]
+        if part.get("type") == "usage":
+            self._usage = _usage(part.get("usage")) or self._usage
+        elif message.get("result"):
+            return self._result(message["result"])
+        return []
+
+    def _result(self, result: dict) -> list[Event]:
+        self._at_work, self._is_over = False, True
+        whole = result.get("result") if isinstance(result.get("result"), dict) else {}
+        status = str(result.get("status")).removeprefix("RUN_LIFECYCLE_STATUS_")
+        if status != "FINISHED":
+            raise _failed(status, whole.get("errorMessage") or "", self._own)
+        self._sdk.bridges.went_well()
+        text = "" if self._said or not isinstance(whole.get("result"), str) else whole["result"]
+        usage = _usage(whole.get("usage")) or self._usage
+        return [*[Text(text)] * bool(text), *[usage] * bool(usage), Finish("stop")]
+
+    # What is left ------------------------------------------------------------------------------
+
+    def _end_run(self) -> None:
+        """Cancels the run that may still go on, and reads its stream to the end: before that the bridge takes
+        no other."""
+        self._cancel()
+        stream, self._stream, end = self._stream, None, time.monotonic() + TIDY_S
+        if stream:
+            with suppress(UpstreamError, Ended):  # of what nobody wants any more
+                while stream.read(TIDY_S) and time.monotonic() < end:
+                    pass
+            stream.close()
+
+    def _cancel(self) -> None:
+        if self._at_work:
+            self._at_work = False
+            self._tidy("CancelRun", runId=self._run_id, agentId=self.name)
+
+    def _tidy(self, method: str, **message) -> None:
+        bridge = self._bridge
+        if bridge is None or bridge.gone.is_set():
             return
         try:
-            response = next(each for each in self._asked if each is not None)
-            if not self._made:
-                self._made = response.status_code == 200
-                return
-            self._body, frames, deadline = response, Frames(), time.monotonic() + TIDY_S
-            while not self._run_id and time.monotonic() < deadline and (data := response.read()) != b"":
-                for _, message in frames.feed(data or b""):
-                    self._run_id = self._run_id or _part(message).get("run_id") or ""
-        except ApiError as error:
-            log.debug("an agent or run failed after its caller had left: %s", error.code)
-
-    def _tidy(self, method: str, **message) -> Iterator[Waiting]:
-        try:
-            response = yield from self._bridge.http.ask("POST", AGENTS + method, json=message, timeout=TIDY_S)
-            reason = "" if response.status_code < 500 else response.status_code
+            answer = bridge.http.call("POST", AGENTS + method, json=message, timeout=TIDY_S)
+            reason = "" if answer.status_code < 500 else answer.status_code
         except ApiError as error:
             reason = error.code
-        if reason and not self._bridge.gone.is_set():
-            log.warning("left at the SDK's bridge agent=%s method=%s reason=%s", self.agent, method, reason)
+        if reason and not bridge.gone.is_set():
+            log.warning("left at the SDK's bridge agent=%s method=%s reason=%s", self.name, method, reason)
 
     def _release(self) -> None:
-        if self._leased:
-            self._leased = self._made = False
+        if self._bridge:
+            self._bridge, self._made = None, False
             self._sdk.bridges.release()
 
 

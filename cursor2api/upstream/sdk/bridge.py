@@ -15,14 +15,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 from ...config import ConfigError
 from ...errors import ApiError, UpstreamError
-from ...events import Waiting
-from ..http import TICK, Http, Limits
+from ..http import Http, Limits
 
 log = logging.getLogger("cursor2api")
 
@@ -120,17 +119,19 @@ class Bridges:
         self._timer: threading.Timer | None = None
         self._closed = False
 
-    def lease(self) -> Iterator[Waiting]:
-        """The bridge is what the generator returns; whoever calls this calls `release` once."""
+    def lease(self) -> Bridge:
+        """The bridge, when it is ready; whoever gets it calls `release` once. Raises UpstreamError."""
         with self._lock:
             self._leases += 1
             if self._timer:
                 self._timer.cancel()
                 self._timer = None
             future = self._current = self._usable()
-        while not wait([future], TICK).done:
-            yield Waiting()
-        return future.result()
+        try:
+            return future.result()
+        except ApiError:
+            self.release()
+            raise
 
     def release(self) -> None:
         with self._lock:
