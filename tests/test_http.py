@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from conftest import until
-from cursor2api import held
 from cursor2api.errors import UpstreamError, UpstreamTimeout
-from cursor2api.upstream.http import Http, Limits
+from cursor2api.upstream.http import Ended, Http, Limits
 from cuts import cuts
 
 CERTIFICATE = Path(__file__).parent / "localhost.pem"
@@ -32,6 +31,7 @@ class Server:
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self.requests = []     # (number of the connection, bytes)
         self.connections = 0
+        self.closed = 0        # connections that the server has closed
 
 
 @contextmanager
@@ -58,7 +58,9 @@ def server(*answers, tls=False):
                         continue
                     for piece in [answer] if isinstance(answer, bytes) else answer:
                         if piece is None:
-                            return connection.close()
+                            connection.close()
+                            one.closed += 1
+                            return
                         connection.sendall(piece)
 
         def accept():
@@ -121,7 +123,7 @@ ANSWERS = [
     ("chunks", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
      b"3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\nTrailer: 1\r\n\r\n", 200, b"hello", True),
     ("headers in any case", b"HTTP/1.1 404 Not Found\r\ncontent-LENGTH:  3 \r\n\r\nno!", 404, b"no!", True),
-    ("a first answer of 1xx", b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + OK, 200, b"hi", True),
+    ("a first answer of 100", b"HTTP/1.1 100 Continue\r\n\r\n" + OK, 200, b"hi", True),
     ("a close", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi", 200, b"hi", False),
     ("the older protocol", b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", 200, b"hi", False),
 ]
@@ -139,8 +141,7 @@ def test_a_stream_left_at_its_last_event_gives_its_connection_back_if_the_end_ha
             client(one.url.replace("http:", "https:" if tls else "http:"))) as http:
         response = http.call("GET", "/", stream=True)
         assert response.read().startswith(b"hi")
-        assert not rest or until(lambda: response.whole or held.readable(response._connection))
-        response.close()
+        response.finish()
         assert http.call("GET", "/").content == b"hi" and one.connections == (1 if lasts else 2)
 
 
@@ -168,7 +169,7 @@ def test_a_request_as_it_is_sent():
     assert lines[0] == b"POST /base?x=1 HTTP/1.1" and body == b'{"text": "\\u00e9"}'
     assert sorted(lines[1:]) == sorted([
         b"Host: " + one.url[7:].encode(), b"User-Agent: them", "Last-Event-ID: ü".encode(),
-        b"Content-Length: 18", b"Content-Type: application/json"])
+        b"Accept-Encoding: identity", b"Content-Length: 18", b"Content-Type: application/json"])
     assert second.startswith(b"GET /base?x=1&y=2 HTTP/1.1\r\n") and b"User-Agent: us\r\n" in second
     assert b"Content-Length: 0\r\n" in third
 
@@ -190,9 +191,9 @@ def test_a_kept_connection_that_was_closed_is_replaced():
 
 
 def test_a_connection_closed_while_idle_is_not_used():
-    with server(OK, OK) as one, client(one.url) as http:
+    with server([OK, None], OK) as one, client(one.url) as http:
         http.call("GET", "/")
-        http._idle[0].shutdown(socket.SHUT_RDWR)
+        assert until(lambda: one.closed)
         assert http.call("GET", "/").content == b"hi"
     assert [number for number, _ in one.requests] == [1, 2]
 
@@ -209,7 +210,8 @@ def test_a_body_that_is_not_read_to_its_end_ends_the_connection():
     (b"SSH-2.0-OpenSSH\r\n\r\n", "upstream_unreachable"),
     (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000, "upstream_unreachable"),
     (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n", "upstream_error"),
-    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "upstream_error"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "upstream_unreachable"),
+    (b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + OK, "upstream_unreachable"),
 ])
 def test_an_answer_that_is_none(answer, code):
     with server(answer) as one, client(one.url) as http, pytest.raises(UpstreamError) as error:
@@ -235,8 +237,7 @@ def test_a_stream_whose_rest_is_malformed_can_be_closed():
         response = http.call("GET", "/", stream=True)
         assert response.read() == b"hi"
         read.set()
-        assert until(lambda: held.readable(response._connection))
-        response.close()
+        response.finish()
         assert http.call("GET", "/").content == b"hi" and one.connections == 2
 
 
@@ -277,30 +278,52 @@ def test_silence_ends_in_a_time_out(answer):
     assert error.value.message == "The upstream did not answer GET within 0.2 s"
 
 
-def test_what_is_abandoned_can_be_finished():
-    go, given = threading.Event(), []
+class Owner:
+    """Who a call is made for; a Run is one."""
 
-    def late():
-        go.wait(10)
-        yield OK
+    def hold(self, exchange):
+        self.exchange = exchange
 
-    with server(late()) as one, client(one.url) as http:
-        asking = http.ask("POST", "/", timeout=30, abandoned=given.append)
-        next(asking)
+
+# Name, what the server sends before the call is ended, and whether a stream is asked for.
+WAITS = [("for the head", b"", False), ("within the head", b"HTTP/1.1 200 OK\r\nConte", False),
+         ("for a body", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", False),
+         ("for a body that is the last", b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", False),
+         ("within a stream", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n", True)]
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("answer, stream", [row[1:] for row in WAITS], ids=[row[0] for row in WAITS])
+def test_a_call_that_blocks_can_be_ended_by_another_thread(answer, stream, tls, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    owner = Owner()
+
+    def read():
+        response = http.call("POST", "/", timeout=30, owner=owner, stream=stream)
+        while response.read(30):
+            pass
+
+    url = "https:" if tls else "http:"
+    with server(answer, OK, tls=tls) as one, client(one.url.replace("http:", url)) as http, (
+            ThreadPoolExecutor(1)) as pool:
+        reading = pool.submit(read)
         assert until(lambda: one.requests)
-        asking.close()
-        go.set()
-        assert next(filter(None, given[0])).content == b"hi"
+        owner.exchange.end(Ended())
+        with pytest.raises(Ended):
+            reading.result(10)
+        owner.exchange.end(Ended())
+        assert http.call("GET", "/").content == b"hi" and one.connections == 2
 
 
-def test_what_is_dropped_ends_its_connection():
-    with server(b"") as one, client(one.url) as http:
-        asking = http.ask("POST", "/", timeout=30)
-        next(asking)
-        asking.close()
-        with pytest.raises(UpstreamError):
-            http.call("GET", "/", timeout=0.1)
-        assert one.connections == 2
+def test_a_call_is_ended_before_it_has_a_connection():
+    class Leaving(Owner):
+        def hold(self, exchange):
+            exchange.end(Ended())
+
+    with server(OK) as one, client(one.url) as http:
+        with pytest.raises(Ended):
+            http.call("GET", "/", owner=Leaving())
+        assert not one.requests
 
 
 def test_tls_is_refused_without_trust(monkeypatch):

@@ -136,6 +136,8 @@ class Exchange:
         self.status_code, self.headers = answer.status_code, answer.headers
         if self._ended:
             raise self._ended
+        if self.status_code < 200:  # http.client skips 100 alone
+            raise _unreachable(EOFError(f"it said {self.status_code} before its answer"))
         if self.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise UpstreamError("The upstream's answer is compressed, which was not asked for")
 
