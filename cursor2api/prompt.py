@@ -61,34 +61,34 @@ class Briefing:
 class Prompt:
     """What we will send upstream for a chat.
 
-    `params` are Cursor's own model parameters as (id, value). `known` is how its agent then knows the
+    `params` are Cursor's own model parameters as (id, value). `briefing` is how its agent then knows the
     conversation.
     """
 
     model: str
     params: tuple[tuple[str, str], ...]
-    prompt: str
+    text: str
     images: tuple[Image, ...]
-    known: Briefing
+    briefing: Briefing
 
     @property
     def open_mark(self) -> str:
         """What begins a tool call."""
-        return f"<call_{self.known.nonce}>"
+        return f"<call_{self.briefing.nonce}>"
 
     @property
     def close_mark(self) -> str:
-        return f"</call_{self.known.nonce}>"
+        return f"</call_{self.briefing.nonce}>"
 
     @property
     def left_out(self) -> int:
         """How many messages MAX_INPUT_LENGTH cost."""
-        return self.known.left_out
+        return self.briefing.left_out
 
     @property
     def prompt_tokens(self) -> int:
         """An estimate of the tokens in the prompt."""
-        return tokens(self.prompt)
+        return tokens(self.text)
 
 
 def plan(chat: Chat, model: str, params: tuple[tuple[str, str], ...], nonce: str, *,
@@ -112,8 +112,8 @@ def plan(chat: Chat, model: str, params: tuple[tuple[str, str], ...], nonce: str
     messages = [message for index in kept for message in units[index]]
     return Prompt(
         model=model, params=params, images=_images(messages),
-        prompt="\n\n".join([head, *(rendered[index] for index in kept), *([tail] if tail else [])]),
-        known=Briefing(nonce, _digest(catalog), sum(map(len, units)) - len(messages)))
+        text="\n\n".join([head, *(rendered[index] for index in kept), *([tail] if tail else [])]),
+        briefing=Briefing(nonce, _digest(catalog), sum(map(len, units)) - len(messages)))
 
 
 def follow_up(whole: Prompt, chat: Chat, known: Briefing, *, max_length: int = 0, think: bool = False,
@@ -133,15 +133,15 @@ def follow_up(whole: Prompt, chat: Chat, known: Briefing, *, max_length: int = 0
                   KNOWN_SCHEMA, think, require_call)
     blocks = [block for unit in _units(new) for block in _blocks(unit, known.nonce)][1:]
     prompt = "\n\n".join([FOLLOW_UP + _system(new, known.nonce), *blocks, *([tail] if tail else [])])
-    if max_length and len(prompt) > max(max_length, len(whole.prompt)):
+    if max_length and len(prompt) > max(max_length, len(whole.text)):
         return None
-    return replace(whole, prompt=prompt, images=_images(new),
-                   known=replace(known, tools=_digest(catalog) or known.tools))
+    return replace(whole, text=prompt, images=_images(new),
+                   briefing=replace(known, tools=_digest(catalog) or known.tools))
 
 
 def repair(plan: Prompt, complaint: str) -> Prompt:
     """The plan of a second run on the same conversation, which says what was wrong with the first."""
-    return replace(plan, images=(), prompt=f"{complaint}\n\nWrite your whole message again, mended.")
+    return replace(plan, images=(), text=f"{complaint}\n\nWrite your whole message again, mended.")
 
 
 def shown_tools(chat: Chat) -> tuple[Tool, ...]:

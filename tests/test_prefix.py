@@ -61,17 +61,17 @@ OTHER = [
     ("a message less", [*MESSAGES[1:], NEW]), ("a message more", [MESSAGES[0], *MESSAGES, NEW]),
     ("a reply more", [*MESSAGES, NEW, {"role": "assistant", "content": "x"}, NEW]),
 ]
-KNOWN = prefix([*MESSAGES, NEW]).known
+KNOWN = prefix([*MESSAGES, NEW]).history
 
 
 @pytest.mark.parametrize("messages", [row[1] for row in EQUAL], ids=[row[0] for row in EQUAL])
 def test_what_does_not_count(messages):
-    assert prefix(messages).known == KNOWN
+    assert prefix(messages).history == KNOWN
 
 
 @pytest.mark.parametrize("messages", [row[1] for row in OTHER], ids=[row[0] for row in OTHER])
 def test_what_counts(messages):
-    assert prefix(messages).known != KNOWN
+    assert prefix(messages).history != KNOWN
 
 
 @pytest.mark.parametrize("terms, options", [
@@ -81,17 +81,17 @@ def test_what_counts(messages):
     (("ann", "m"), {"tools": [], "functions": [TOOLS[0]["function"]]}),
     (("ann", "m"), {"response_format": {"type": "json_object"}})], ids=str)
 def test_the_terms_count(terms, options):
-    assert prefix([*MESSAGES, NEW], terms, **options).known != KNOWN
+    assert prefix([*MESSAGES, NEW], terms, **options).history != KNOWN
 
 
 def test_strict_which_changes_nothing_does_not_count():
     tools = [{"function": {**TOOLS[0]["function"], "strict": True}}]
-    assert prefix([*MESSAGES, NEW], tools=tools).known == KNOWN
+    assert prefix([*MESSAGES, NEW], tools=tools).history == KNOWN
 
 
 @pytest.mark.parametrize("messages", [MESSAGES, MESSAGES[:2], [NEW], [NEW, MESSAGES[4]]], ids=len)
 def test_without_a_reply_or_anything_new_there_is_nothing_to_find(messages):
-    assert prefix(messages).known is None
+    assert prefix(messages).history is None
 
 
 REPLIES = [
@@ -109,7 +109,7 @@ REPLIES = [
 def test_a_reply_has_the_digest_that_its_return_will_have(text, calls, message):
     digest = prefix([*MESSAGES, NEW]).after(text, calls)
     if message:
-        assert digest == prefix([*MESSAGES, NEW, {"role": "assistant", **message}, NEW]).known
+        assert digest == prefix([*MESSAGES, NEW, {"role": "assistant", **message}, NEW]).history
     assert digest != prefix([*MESSAGES, NEW]).after(text + "x", calls)
 
 
@@ -119,7 +119,7 @@ def test_an_old_function_call_comes_back_without_an_id():
     digest = prefix([NEW], **options).after("", calls)
     call = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"b": 1}'}}
     result = {"role": "function", "name": "f", "content": "r"}
-    assert digest == prefix([NEW, call, result], **options).known
+    assert digest == prefix([NEW, call, result], **options).history
 
 
 @pytest.mark.parametrize("arguments", ["[" * 99_999, "9" * 5_000, '{"a": NaN}', "", "\ud83d"],

@@ -34,7 +34,7 @@ class Stream:
         return iter(self.turns.pop(0))
 
     def follow_up(self, plan, text):
-        self.asked.append(plan.prompt)
+        self.asked.append(plan.text)
 
     def renew(self, error):
         return False

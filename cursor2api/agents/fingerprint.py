@@ -16,7 +16,7 @@ from ..chat import WholeCall, Chat, Message
 class Fingerprint:
     """The digests of one chat; `terms` are whatever else must be equal, as JSON values.
 
-    `known` is that of the messages up to the last reply, None if there is none or nothing follows it.
+    `history` is that of the messages up to the last reply, None if there is none or nothing follows it.
     """
 
     def __init__(self, chat: Chat, *terms: object):
@@ -24,12 +24,12 @@ class Fingerprint:
         tools = [[tool.name, tool.description, tool.parameters] for tool in chat.tools]
         self._hash = hashlib.sha256(_line([*terms, chat.functions, tools, chat.format.type,
                                            chat.format.name, chat.format.schema]))
-        self.known: str | None = None
+        self.history: str | None = None
         last = max((at for at, message in enumerate(chat.messages) if message.role == "assistant"),
                    default=len(chat.messages))
         for at, message in enumerate(chat.messages):
             if at == last + 1:
-                self.known = self._hash.hexdigest()
+                self.history = self._hash.hexdigest()
             self._hash.update(_line(_levelled(message)))
 
     def after(self, text: str, calls: Sequence[WholeCall]) -> str:

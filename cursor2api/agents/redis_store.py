@@ -43,7 +43,7 @@ class RedisStore:
     def put(self, digest: str, kept: WaitingAgent) -> list[str]:
         """As that of AgentStore; the agent itself comes back if Redis does not take it."""
         def work() -> list[str]:
-            value = json.dumps({"agent": kept.agent, **asdict(kept.known)})
+            value = json.dumps({"agent": kept.agent, **asdict(kept.briefing)})
             with self._redis.pipeline() as pipeline:  # a transaction, as many may put at once
                 pipeline.set(self._keys + digest, value, px=int(self._age * 1000), get=True)
                 pipeline.zadd(self._agents, {kept.agent: time.time() + self._age})

@@ -17,7 +17,7 @@ class WaitingAgent:
     """An agent at Cursor that waits for its conversation to go on."""
 
     agent: str
-    known: Briefing
+    briefing: Briefing
 
 
 class AgentStore:

@@ -43,7 +43,7 @@ def reply(stream, chat: Chat, plan: Prompt, terms: ReplyRules, new_id: Callable[
     """
     said, prompt_tokens = StringIO(), plan.prompt_tokens
     # The conversation can be long: it is not held until the reply's end.
-    plan, chat = replace(plan, prompt="", images=()), replace(chat, messages=())
+    plan, chat = replace(plan, text="", images=()), replace(chat, messages=())
     events = _repaired(stream, chat, plan, terms, new_id, note, said)
     if keep:
         events = _remembered(events, lambda called: _whole(stream, chat, plan, said, called), keep)

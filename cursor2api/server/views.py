@@ -143,7 +143,7 @@ def chat_completions(request: ApiRequest, service: Service) -> Response:
         replies = [reply(stream, chat, turn.plan, terms, new_call_id, note, turn.keep(index))
                    for index, stream in enumerate(streams)]
         if config.debug_content:
-            log.info("prompt", extra={"facts": {"id": record.id, "content": streams[0].plan.prompt}})
+            log.info("prompt", extra={"facts": {"id": record.id, "content": streams[0].prompt.text}})
             replies = [_noted(each, record.id) for each in replies]
         pairs = side_by_side(replies)
         stack.callback(pairs.close)
@@ -258,7 +258,7 @@ def _reply_headers(chat: Chat, choice: Choice, turn: Turn, record: RequestRecord
     unused = ("reasoning_effort",) if chat.reasoning_effort and not choice.effort_used else ()
     if ignored := chat.ignored + unused:
         headers["x-cursor2api-ignored"] = ", ".join(ignored)
-    if left_out := turn.streams[0].plan.left_out:
+    if left_out := turn.streams[0].prompt.left_out:
         headers["x-cursor2api-left-out"] = f"{left_out} messages"
     return headers
 

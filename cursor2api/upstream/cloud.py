@@ -447,7 +447,7 @@ def _said(error: dict) -> str:
 
 def _prompt(prompt: Prompt) -> dict:
     images = {"images": [_image(image.url) for image in prompt.images]} if prompt.images else {}
-    return {"text": prompt.prompt, **images}
+    return {"text": prompt.text, **images}
 
 
 def _image(url: str) -> dict:

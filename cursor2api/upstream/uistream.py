@@ -137,7 +137,7 @@ def _events(part: dict) -> list[Event]:
 
 
 def _message(prompt: Prompt) -> dict:
-    parts = [{"type": "text", "text": prompt.prompt}]
+    parts = [{"type": "text", "text": prompt.text}]
     for image in prompt.images:
         kind = image.url.removeprefix("data:").partition(";")[0] if image.url.startswith(
             "data:") else "image/*"

@@ -122,7 +122,7 @@ class Agent:
                 "local": {"cwd": [self._bridge.workspace], "autoReview": True}}})
             self._made = True
             run.check()
-        message = {"text": self._prompt.prompt}
+        message = {"text": self._prompt.text}
         if self._prompt.images:
             message["images"] = [{"data": _image(image.url)} for image in self._prompt.images]
         data = _frame({"agentId": self.name, "message": message})
