@@ -10,10 +10,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "cursor2api"
 ROOMS = {name: room for room, names in enumerate([
     ["errors", "events", "config", "logs", "tokens", "server.record"],
-    ["dialects.parameters", "models", "effects.schema"],
-    ["chat", "effects.jsonstream"],
-    ["prompt", "effects.transforms", "effects.calls", "effects.jsonreply"],
-    ["effects.toolcalls", "dialects.encode"],
+    ["chat", "models", "effects.schema"],
+    ["dialects", "effects.jsonstream"],
+    ["dialects.checks", "prompt", "effects.transforms", "effects.calls", "effects.jsonreply"],
+    ["dialects.chat_completions", "effects.toolcalls", "dialects.encode"],
     ["effects.reply"],
     ["agents.fingerprint"],
     ["held", "server.keys"],
@@ -51,7 +51,7 @@ def module(path):
 
 
 MODULES = {module(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-for empty in ("__init__", "agents", "dialects", "doctor", "effects", "server", "upstream.sdk"):
+for empty in ("__init__", "agents", "doctor", "effects", "server", "upstream.sdk"):
     MODULES.pop(empty)
 
 

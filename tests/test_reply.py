@@ -5,12 +5,12 @@ import json
 from itertools import pairwise
 
 import pytest
+from chats import parse
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from test_encode import HEAD, folded, record, whole
 from test_toolcalls import raw
 
-from cursor2api.chat import parse
 from cursor2api.dialects.encode import chunks, completion
 from cursor2api.errors import ApiError
 from cursor2api.events import Finish, Reasoning, Text, Usage, Waiting

@@ -120,7 +120,7 @@ def _whole(stream, chat: Chat, plan: Prompt, said: StringIO, called: bool) -> bo
 
     A reply that must hold one call ends with it, whatever the upstream still says: it may be nothing.
     """
-    if not called or chat.parallel_tool_calls and not chat.functions:
+    if not called or chat.parallel_tool_calls:
         return stream.ended(0)
     text = said.getvalue()
     return (text.count(plan.open_mark) == 1 and not text.partition(plan.close_mark)[2].strip()
@@ -134,7 +134,7 @@ def _transformed(events: Iterable[Event], chat: Chat, plan: Prompt, terms: Reply
     events = split_thinking(events, plan.open_mark if tools else "")
     if tools:
         events = split_calls(events, open_mark=plan.open_mark, close_mark=plan.close_mark,
-                             tools=tools, parallel=chat.parallel_tool_calls and not chat.functions,
+                             tools=tools, parallel=chat.parallel_tool_calls,
                              new_id=new_id, whole=terms.whole_calls)
     if chat.format.type != "text":
         events = only_json(events, chat.format.schema)

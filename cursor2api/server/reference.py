@@ -12,7 +12,7 @@ from ..config import DEFAULT_KEY, Config
 from ..dialects.encode import Identity, chunks, completion
 from ..errors import KINDS, UpstreamCut
 from ..events import Event, Finish, Text, ToolCall, Usage
-from ..dialects.parameters import PARAMETERS
+from ..dialects.chat_completions import PARAMETERS
 from .record import RequestRecord
 
 HEADERS = (

@@ -21,7 +21,10 @@ from werkzeug.wsgi import ClosingIterator
 from . import page as site
 from . import sse
 from ..agents.agents import Turn
-from ..chat import Chat, parse
+from ..chat import Chat
+from ..dialects import Options
+from ..dialects.chat_completions import parse
+from ..dialects.checks import load
 from ..dialects.encode import Identity, chunks, completion
 from ..errors import ApiError, BadRequest, InternalError
 from ..events import Event, Note
@@ -121,7 +124,7 @@ def chat_completions(request: ApiRequest, service: Service) -> Response:
     service.keys.count(caller)
     body = _body(request)
     with service.parsing if len(body) > LARGE else nullcontext():
-        chat = parse(body, max_n=config.max_n, strict_params=config.strict_params)
+        chat, wishes, ignored = parse(load(body), Options(config.max_n, config.strict_params))
     del body
     watch = Watch(request, service)
     _upstream(request, service)
@@ -132,7 +135,7 @@ def chat_completions(request: ApiRequest, service: Service) -> Response:
         record.model = choice.model.id
         service.keys.allow(caller, choice.model.id)
         head = Identity(f"chatcmpl-{token()}", int(time.time()), choice.model.id,
-                    chat.functions)
+                    wishes.functions)
         terms = ReplyRules(hold=not chat.stream, expose_thinking=config.expose_thinking,
                       whole_calls=config.tool_streaming == "whole",
                       insist_on_call=config.kilo_tool_strict)
@@ -150,15 +153,15 @@ def chat_completions(request: ApiRequest, service: Service) -> Response:
         stack.callback(pairs.close)
 
         def headers(usage: str) -> dict[str, str]:
-            return _reply_headers(chat, choice, turn, record, usage)
+            return _reply_headers(chat, ignored, choice, turn, record, usage)
 
         if not chat.stream:
             texts = watch.over(completion(pairs, head, record, count=chat.n))
             return _body_response(texts, record, headers, config.body_heartbeat_s, stack)
         watch.wait(streams, config.first_byte_s)
         record.opened = record.clock()
-        texts = watch.over(chunks(pairs, head, record, count=chat.n, include_usage=chat.include_usage))
-        heartbeat = {"chunk": sse.data(head.heartbeat(chat.include_usage)), "comment": sse.COMMENT,
+        texts = watch.over(chunks(pairs, head, record, count=chat.n, include_usage=wishes.include_usage))
+        heartbeat = {"chunk": sse.data(head.heartbeat(wishes.include_usage)), "comment": sse.COMMENT,
                      "off": b""}[config.heartbeat]
         return _until_closed(stack, Streamed(
             sse.encode(texts, heartbeat, config.heartbeat_s, record), mimetype="text/event-stream",
@@ -265,12 +268,13 @@ def _log_note(id: str, note: Note) -> None:
     log.info("tool call", extra={"facts": {"id": id, "tool": note.name, "call": note.id, "why": note.why}})
 
 
-def _reply_headers(chat: Chat, choice: Choice, turn: Turn, record: RequestRecord, usage: str) -> dict[str, str]:
+def _reply_headers(chat: Chat, ignored: tuple[str, ...], choice: Choice, turn: Turn, record: RequestRecord,
+                   usage: str) -> dict[str, str]:
     """What is known of a reply when its headers leave."""
     record.agent = turn.streams[0].kind
     headers = {"x-cursor2api-agent": record.agent, "x-cursor2api-usage": usage}
     unused = ("reasoning_effort",) if chat.reasoning_effort and not choice.effort_used else ()
-    if ignored := chat.ignored + unused:
+    if ignored := ignored + unused:
         headers["x-cursor2api-ignored"] = ", ".join(ignored)
     if left_out := turn.streams[0].plan.left_out:
         headers["x-cursor2api-left-out"] = f"{left_out} messages"
