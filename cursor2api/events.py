@@ -50,6 +50,14 @@ class Usage:
     cached_tokens: int = 0
     source: str = "upstream"
 
+    def __add__(self, other: "Usage") -> "Usage":
+        """The usage of two replies; it is an estimate if one of the two is."""
+        return Usage(self.prompt_tokens + other.prompt_tokens,
+                     self.completion_tokens + other.completion_tokens,
+                     self.reasoning_tokens + other.reasoning_tokens,
+                     self.cached_tokens + other.cached_tokens,
+                     self.source if other.source == "upstream" else other.source)
+
 
 @dataclass(frozen=True, slots=True)
 class Misfit:

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "cursor2api"
 ROOMS = {name: room for room, names in enumerate([
     ["errors", "events", "config", "logs", "tokens", "server.record"],
     ["chat", "models", "effects.schema"],
-    ["dialects", "effects.jsonstream"],
+    ["fold", "dialects", "effects.jsonstream"],
     ["dialects.checks", "prompt", "effects.transforms", "effects.calls", "effects.jsonreply"],
     ["dialects.chat_completions", "effects.toolcalls", "dialects.encode"],
     ["effects.reply"],

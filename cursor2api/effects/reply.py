@@ -12,6 +12,7 @@ from itertools import repeat
 from ..chat import WholeCall, Chat
 from ..errors import ApiError
 from ..events import Event, Finish, Note, Reasoning, Text, ToolCall, Misfit, Waiting
+from ..fold import ReplySoFar
 from .jsonreply import only_json
 from ..models import MAX_TOKENS
 from ..prompt import Prompt, repair, shown_tools
@@ -47,11 +48,12 @@ def reply(stream, chat: Chat, plan: Prompt, terms: ReplyRules, new_id: Callable[
     said, prompt_tokens = StringIO(), plan.prompt_tokens
     # The conversation can be long: it is not held until the reply's end.
     plan, chat = replace(plan, prompt="", images=()), replace(chat, messages=())
-    events = _repaired(stream, chat, plan, terms, new_id, note, said)
+    events = count_usage(_repaired(stream, chat, plan, terms, new_id, note, said), prompt_tokens)
+    if not terms.expose_thinking:
+        events = hide_thinking(events)
     if keep:
         events = _remembered(events, lambda called: _whole(stream, chat, plan, said, called), keep)
-    events = count_usage(events, prompt_tokens)
-    return events if terms.expose_thinking else hide_thinking(events)
+    return events
 
 
 def _repaired(stream, chat: Chat, plan: Prompt, terms: ReplyRules, new_id: Callable[[], str],
@@ -99,19 +101,11 @@ def _repaired(stream, chat: Chat, plan: Prompt, terms: ReplyRules, new_id: Calla
 
 def _remembered(events: Iterable[Event], whole: Callable[[bool], bool],
                 keep: Callable[[str, list[WholeCall]], None]) -> Iterator[Event]:
-    text = StringIO()
-    calls: dict[int, tuple[str, str, StringIO]] = {}
+    reply = ReplySoFar()
     for event in events:
-        kind = type(event)
-        if kind is Text:
-            text.write(event.text)
-        elif kind is ToolCall:
-            if event.id is not None:
-                calls[event.index] = event.id, event.name, StringIO()
-            calls[event.index][2].write(event.arguments)
-        elif kind is Finish and event.reason in ("stop", "tool_calls") and whole(bool(calls)):
-            keep(text.getvalue(), [WholeCall(id, name, arguments.getvalue())
-                                   for id, name, arguments in calls.values()])
+        reply.add(event)
+        if type(event) is Finish and event.reason in ("stop", "tool_calls") and whole(bool(reply.calls)):
+            keep(reply.text, reply.calls)
         yield event
 
 
