@@ -39,7 +39,7 @@ def refused(data: bytes | dict, **options) -> BadRequest:
         parse(sent(data) if isinstance(data, dict) else data, **options)
     error = caught.value
     assert error.status == 400
-    json.dumps(error.body(), ensure_ascii=False).encode()
+    json.dumps(error.message, ensure_ascii=False).encode()
     return error
 
 
@@ -676,7 +676,7 @@ def test_a_random_body_gives_a_chat_or_a_400(body):
     try:
         chat = parse(json.dumps(body).encode())
     except BadRequest as error:
-        json.dumps(error.body(), ensure_ascii=False).encode()
+        json.dumps(error.message, ensure_ascii=False).encode()
     else:
         repr(chat).encode()
         assert holds_only_finite_text([one.parameters for one in chat.tools])

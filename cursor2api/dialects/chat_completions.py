@@ -3,11 +3,16 @@
 In its older form a caller declares `functions` and is answered with one `function_call`, which has no id.
 """
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
 
 from ..chat import Chat, Format, Image, Message, Tool, ToolChoice, WholeCall
-from ..errors import BadRequest
-from . import Options, Parsed
+from ..errors import ApiError, BadRequest, UpstreamCut
+from ..events import Event, Finish, Reasoning, Text, ToolCall, Usage
+from ..fold import ReplySoFar
+from . import Dialect, Example, Frame, Identity, Options, Parsed, Refusal
 from .checks import (
     MAX_IMAGES,
     NO_ARGUMENTS,
@@ -354,3 +359,122 @@ def _format(value: dict, path: str) -> Format:
     path = f"{path}.json_schema"
     read(inner, path, "strict", boolean, False)
     return Format(kind, read(inner, path, "name", _format_name), read(inner, path, "schema", tree, None))
+
+
+# Replies
+
+class ChunkWriter:
+    """A reply as chunks, in the order that the API keeps: roles, deltas, finish, usage, [DONE]. Each choice has
+    its own deltas, and a delta one kind of content: clients lose the second of two."""
+
+    def __init__(self, identity: Identity, chat: Chat, wishes: Wishes):
+        self._id, self._identity, self._n, self._wishes = f"chatcmpl-{identity.token}", identity, chat.n, wishes
+        # A chunk's JSON text before and after what stands in its `choices`: a delta is text between the two.
+        self._before = (f'{{"id":"{self._id}","object":"chat.completion.chunk","created":{identity.created},'
+                        f'"model":{encode_basestring_ascii(identity.model)},"choices":[')
+        self._after = '],"usage":null}' if wishes.include_usage else "]}"
+
+    def begin(self) -> list[Frame]:
+        return [self._chunk(index, '{"role":"assistant","content":"","refusal":null}')
+                for index in range(self._n)]
+
+    def add(self, index: int, event: Event) -> list[Frame]:
+        kind = type(event)
+        if kind is Text:
+            return [self._chunk(index, f'{{"content":{encode_basestring_ascii(event.text)}}}')]
+        if kind is Reasoning:
+            return [self._chunk(index, f'{{"reasoning_content":{json.dumps(event.text)}}}')]
+        if kind is ToolCall and not self._wishes.functions:
+            return [self._chunk(index, json.dumps({"tool_calls": [_tool_delta(event)]}))]
+        if kind is ToolCall and event.index == 0:
+            return [self._chunk(index, json.dumps({"function_call": _function_delta(event)}))]
+        if kind is Finish:
+            return [self._chunk(index, "{}", json.dumps(self._reason(event)))]
+        return []
+
+    def end(self, usage: Usage) -> list[Frame]:
+        done = Frame("[DONE]")
+        if not self._wishes.include_usage:
+            return [done]
+        return [Frame(f'{self._before}],"usage":{json.dumps(_usage(usage))}}}'), done]
+
+    def fail(self, error: ApiError) -> list[Frame]:
+        return [Frame(json.dumps(refusal(error, self._identity.request).body))]
+
+    def heartbeat(self) -> Frame:
+        return self._chunk(0, "{}")
+
+    def body(self, replies: Sequence[ReplySoFar], usage: Usage) -> dict:
+        """The completion. A call that was cut is not in it; in a stream its pieces have left, but they are no
+        JSON, and so no call either."""
+        return {"id": self._id, "object": "chat.completion", "created": self._identity.created,
+                "model": self._identity.model,
+                "choices": [self._choice(index, reply) for index, reply in enumerate(replies)],
+                "usage": _usage(usage)}
+
+    def _chunk(self, index: int, delta: str, finish: str = "null") -> Frame:
+        return Frame(f'{self._before}{{"index":{index},"delta":{delta},"logprobs":null,'
+                     f'"finish_reason":{finish}}}{self._after}')
+
+    def _choice(self, index: int, reply: ReplySoFar) -> dict:
+        content, calls = reply.text, reply.calls
+        message = {"role": "assistant", "content": content if content or not calls else None,
+                   "refusal": None}
+        if reasoning := reply.reasoning:
+            message["reasoning_content"] = reasoning
+        if calls and self._wishes.functions:
+            message["function_call"] = {"name": calls[0].name, "arguments": calls[0].arguments}
+        elif calls:
+            message["tool_calls"] = [
+                {"id": call.id, "type": "function",
+                 "function": {"name": call.name, "arguments": call.arguments}} for call in calls]
+        return {"index": index, "message": message, "logprobs": None,
+                "finish_reason": self._reason(reply.finish)}
+
+    def _reason(self, finish: Finish) -> str:
+        return "function_call" if self._wishes.functions and finish.reason == "tool_calls" else finish.reason
+
+
+def _tool_delta(call: ToolCall) -> dict:
+    if call.id is None:
+        return {"index": call.index, "function": _function_delta(call)}
+    return {"index": call.index, "id": call.id, "type": "function", "function": _function_delta(call)}
+
+
+def _function_delta(call: ToolCall) -> dict:
+    return {"name": call.name, "arguments": call.arguments} if call.name else {
+        "arguments": call.arguments}
+
+
+def _usage(usage: Usage) -> dict:
+    return {
+        "prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.reasoning_tokens, "audio_tokens": 0,
+            "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0},
+        "source": usage.source}  # ours: whose count it is, upstream or estimate
+
+
+def refusal(error: ApiError, request: str) -> Refusal:
+    return Refusal(error.status, {"error": {"message": error.message, "type": error.type,
+                                            "param": error.param, "code": error.code}})
+
+
+_ASKED = {"model": "claude-sonnet-4-5-20250929", "messages": [{"role": "user", "content": "Hi"}]}
+_STREAM = {**_ASKED, "stream": True}
+_SAID = (Text("Hello"), Text(", world"), Usage(9, 4), Finish("stop"))
+_CALLED = (ToolCall(0, "call_0123456789abcdef01234567", "get_weather", '{"city":'),
+           ToolCall(0, None, None, '"Paris"}'), Usage(52, 12), Finish("tool_calls"))
+
+CHAT_COMPLETIONS = Dialect(
+    name="chat_completions", what='A completion, or chunks with `"stream": true`',
+    paths=("/v1/chat/completions", "/chat/completions"),
+    parameters=PARAMETERS, parse=parse, writer=ChunkWriter, error=refusal,
+    examples=(
+        Example("A completion", _ASKED, _SAID),
+        Example("A completion with a tool call", _ASKED, _CALLED),
+        Example("A stream, with `include_usage`", {**_STREAM, "stream_options": {"include_usage": True}}, _SAID),
+        Example("A stream with a tool call", _STREAM, _CALLED),
+        Example("A stream that fails", _STREAM, _SAID[:1], UpstreamCut("Cursor's stream was cut"))))
