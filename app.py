@@ -117,7 +117,7 @@ def create_app(config: Config, upstream=None) -> App:
     upstream = upstream or make_upstream(config)
     models = Models(upstream.models, config.models, config.model_aliases) if upstream else None
     keys = Keys(config.api_key, read_keys(config), config.key_limits, config.key_passthrough, time.monotonic)
-    agents = Agents(config, upstream, models, make_store(config)) if upstream else None
+    agents = Agents(config, upstream, models.first, make_store(config)) if upstream else None
     streams = config.max_streams or config.threads - 4
     return App(Service(
         config, upstream, agents, models, keys, Slots(streams, config.threads - streams - 2, time.monotonic),

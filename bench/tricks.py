@@ -9,9 +9,10 @@ import socket
 import requests
 
 from cursor2api import held
-from cursor2api.server import sse, views
-from cursor2api.server import worker
+from cursor2api.dialects import Frame
+from cursor2api.dialects.chat_completions import ChunkWriter
 from cursor2api.events import Finish, Text, Waiting
+from cursor2api.server import sse, worker
 from cursor2api.upstream import cloud, http
 
 
@@ -49,32 +50,19 @@ class Answer:
         self._response.close()
 
 
-def dumped(pairs, head, record, *, count=1, include_usage=False):
-    """encode.chunks for one plain choice, each chunk a dictionary that json.dumps writes."""
-    def chunk(delta, finish=None):
-        return json.dumps({"id": head.id, "object": "chat.completion.chunk", "created": head.created,
-                           "model": head.model, "choices": [
-                               {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]},
-                          separators=(",", ":"))
-
-    yield chunk({"role": "assistant", "content": "", "refusal": None})
-    yield ""
-    for _, event in pairs:
-        if type(event) is Waiting:
-            yield ""
-        elif type(event) is Text:
-            record.delta()
-            yield chunk({"content": event.text})
-        elif type(event) is Finish:
-            record.finishes.append(event.reason)
-            yield chunk({}, event.reason)
+def dumped(self, index, event):
+    """ChunkWriter.add for text and no include_usage, each chunk a dictionary that json.dumps writes."""
+    if type(event) not in (Text, Finish):
+        return []
+    delta, finish = ({"content": event.text}, None) if type(event) is Text else ({}, event.reason)
+    return [Frame(json.dumps({"id": self._id, "object": "chat.completion.chunk", "created": self._identity.created,
+                              "model": self._identity.model, "choices": [
+                                  {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}]},
+                             separators=(",", ":")))]
 
 
-def each_alone(*args, _chunks=views.chunks, **options):
-    for text in _chunks(*args, **options):
-        yield text
-        if text:
-            yield ""
+def each_alone(writer, pairs, *args, _stream=sse.stream):
+    return _stream(writer, (each for pair in pairs for each in (pair, (0, Waiting()))), *args)
 
 
 def with_timeout(self, _connect=http.Http._connect):
@@ -108,9 +96,9 @@ def undo(name: str) -> None:
     elif name == "frames by one pattern":
         sse.PLAIN = re.compile(rb"(?!)")
     elif name == "chunks from a template":
-        views.chunks = dumped
+        ChunkWriter.add = dumped
     elif name == "one write a read":
-        views.chunks = each_alone
+        sse.stream = each_alone
     elif name == "heads with bodies":
         worker.HEAD = b"never"
     elif name == "one arena":

@@ -1,6 +1,6 @@
-"""What a caller is told when something fails: one tree, one JSON shape.
+"""What a caller is told when something fails: one tree; its shape on the wire is the dialect's.
 
-`dispatch` turns an ApiError into an HTTP status and a body, `sse.encode` into one error frame.
+`dispatch` turns an ApiError into an HTTP status and a body, `sse.stream` into the end of a stream.
 Anything else that is raised is a bug of ours: it is logged with its traceback and answers 502.
 """
 
@@ -28,11 +28,6 @@ class ApiError(Exception):
         self.param = param
         self.retry_after = retry_after
         self.extra_headers = headers or {}
-
-    def body(self) -> dict:
-        """The OpenAI error object: {"error": {"message", "type", "param", "code"}}."""
-        return {"error": {"message": self.message, "type": self.type, "param": self.param,
-                          "code": self.code}}
 
     def headers(self) -> dict[str, str]:
         headers = dict(self.extra_headers)

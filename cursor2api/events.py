@@ -50,6 +50,14 @@ class Usage:
     cached_tokens: int = 0
     source: str = "upstream"
 
+    def __add__(self, other: "Usage") -> "Usage":
+        """The usage of two replies; it is an estimate if one of the two is."""
+        return Usage(self.prompt_tokens + other.prompt_tokens,
+                     self.completion_tokens + other.completion_tokens,
+                     self.reasoning_tokens + other.reasoning_tokens,
+                     self.cached_tokens + other.cached_tokens,
+                     self.source if other.source == "upstream" else other.source)
+
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
@@ -77,9 +85,13 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The end; `reason` is stop, length, tool_calls or content_filter."""
+    """The end; `reason` is stop, length, tool_calls or content_filter.
+
+    `stop_sequence` is the one of the chat's stop sequences that ended the reply, None if none did.
+    """
 
     reason: str
+    stop_sequence: str | None = None
 
 
 Event = Text | Reasoning | ToolCall | Waiting | Usage | Misfit | Note | Finish

@@ -102,6 +102,10 @@ class Models:
             raise (known.error or UpstreamTimeout("The model list has not come in time")).with_traceback(None)
         return list(known.models.values())
 
+    def first(self) -> tuple | None:
+        """The model that stands first, as (id, params); None if there is none. Raises as `all` does."""
+        return next(((model.id, ()) for model in self.all()), None)
+
     def waits(self, key: str = "") -> bool:
         """Whether `all` would wait for the upstream."""
         known = self._known(key)

@@ -174,7 +174,7 @@ def _rules(chat: Chat, nonce: str, tools: str, schema: str, think: bool, require
         rules.append(tools + CALL_RULES.format(open=f"<call_{nonce}>", close=f"</call_{nonce}>"))
         if require_call or chat.tool_choice.mode == "required":
             rules.append(REQUIRED)
-        if not chat.parallel_tool_calls or chat.functions:
+        if not chat.parallel_tool_calls:
             rules.append(ONE_CALL)
     elif chat.tools or any(message.tool_calls for message in chat.messages):
         rules.append(NO_TOOLS)

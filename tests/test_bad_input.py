@@ -16,7 +16,7 @@ from conftest import MODEL, UPSTREAMS, gateway, resident, until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cursor2api.dialects.parameters import PARAMETERS
+from cursor2api.dialects.chat_completions import PARAMETERS
 
 CHAT = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}).encode()
 POST = (b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\napi-key: 0000\r\n"

@@ -5,13 +5,15 @@ import math
 import time
 from contextlib import suppress
 
+import chats
 import pytest
+from chats import parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cursor2api.chat import WholeCall, Chat, Format, Image, Message, Tool, ToolChoice, parse
+from cursor2api.chat import WholeCall, Chat, Format, Image, Message, Tool, ToolChoice
 from cursor2api.errors import BadRequest
-from cursor2api.dialects.parameters import PARAMETERS
+from cursor2api.dialects.chat_completions import PARAMETERS
 
 HI = [{"role": "user", "content": "hi"}]
 PNG = "data:image/png;base64,iVBORw0KGgo="
@@ -37,16 +39,16 @@ def refused(data: bytes | dict, **options) -> BadRequest:
         parse(sent(data) if isinstance(data, dict) else data, **options)
     error = caught.value
     assert error.status == 400
-    json.dumps(error.body(), ensure_ascii=False).encode()
+    json.dumps(error.message, ensure_ascii=False).encode()
     return error
 
 
 def test_the_least_body_gives_every_default():
     assert parsed() == Chat(
         model="m", messages=(Message("user", ("hi",), None, (), None),), stream=False,
-        include_usage=False, n=1, stop=(), max_tokens=None, format=Format("text"),
-        tools=(), tool_choice=ToolChoice("none", ()), parallel_tool_calls=True, functions=False,
-        reasoning_effort=None, ignored=())
+        n=1, stop=(), max_tokens=None, format=Format("text"),
+        tools=(), tool_choice=ToolChoice("none", ()), parallel_tool_calls=True, call_ids=True,
+        reasoning_effort=None)
 
 
 def test_null_and_unknown_members_are_as_if_absent():
@@ -111,6 +113,9 @@ FIELDS = [
      (Tool("f", "", SCHEMA),)),
     ("old functions, answered in kind", {"functions": [{"name": "f"}]}, "functions", True),
     ("tools, not in the old form", {"tools": [tool()]}, "functions", False),
+    ("old functions have no ids", {"functions": [{"name": "f"}]}, "call_ids", False),
+    ("old functions are called one at a time", {"functions": [{"name": "f"}], "parallel_tool_calls": True},
+     "parallel_tool_calls", False),
     ("no tools", {"tools": [], "functions": []}, "tools", ()),
     ("MCP names", {"tools": [tool("mcp__a.b/c:d-e_9" + "x" * 112)]}, "tools",
      (Tool("mcp__a.b/c:d-e_9" + "x" * 112, "", SCHEMA),)),
@@ -140,7 +145,8 @@ FIELDS = [
 @pytest.mark.parametrize("members, field, value", [row[1:] for row in FIELDS],
                          ids=[row[0] for row in FIELDS])
 def test_a_parameter_becomes_its_field(members, field, value):
-    assert getattr(parsed(**members), field) == value
+    read = chats.parsed(sent(members))
+    assert [getattr(part, field) for part in (read.chat, read.wishes, read) if hasattr(part, field)] == [value]
 
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
@@ -512,7 +518,7 @@ def test_max_n_and_strict_params_are_the_callers_to_set():
     assert refused({"n": 2}, max_n=1).param == "n"
     error = refused({"seed": 1, "temperature": 0}, strict_params=True)
     assert (error.code, error.param) == ("unsupported_parameter", "temperature")
-    assert parse(sent({"temperature": 1, "user": "u"}), strict_params=True).ignored == ()
+    assert chats.parsed(sent({"temperature": 1, "user": "u"}), strict_params=True).ignored == ()
 
 
 # Bytes that are no request: (name, bytes, words of the message)
@@ -670,7 +676,7 @@ def test_a_random_body_gives_a_chat_or_a_400(body):
     try:
         chat = parse(json.dumps(body).encode())
     except BadRequest as error:
-        json.dumps(error.body(), ensure_ascii=False).encode()
+        json.dumps(error.message, ensure_ascii=False).encode()
     else:
         repr(chat).encode()
         assert holds_only_finite_text([one.parameters for one in chat.tools])

@@ -9,25 +9,41 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "cursor2api"
 ROOMS = {name: room for room, names in enumerate([
-    ["errors", "events", "config", "logs", "tokens", "server.record"],
-    ["dialects.parameters", "models", "effects.schema"],
-    ["chat", "effects.jsonstream"],
-    ["prompt", "effects.transforms", "effects.calls", "effects.jsonreply"],
-    ["effects.toolcalls", "dialects.encode"],
+    # 1: no I/O, clock, environment or randomness
+    ["errors", "events", "config", "logs", "tokens"],
+    ["chat", "models"],
+    ["fold", "prompt"],
+    # 2: effects and dialects, strangers to each other
+    ["effects.schema"],
+    ["effects.jsonstream"],
+    ["effects.transforms", "effects.calls", "effects.jsonreply"],
+    ["effects.toolcalls"],
     ["effects.reply"],
-    ["agents.fingerprint"],
+    ["dialects.checks"],
+    ["dialects"],
+    ["dialects.chat_completions"],
+    ["dialects.served"],
+    # 3: agents and upstream, strangers to each other
     ["held", "server.keys"],
+    ["agents.fingerprint"],
     ["agents.store"],
     ["agents.redis_store"],
+    ["agents.conversation", "agents.warm"],
     ["agents.agents"],
-    ["upstream.sse", "upstream.http", "upstream.cleaner"],
+    ["upstream.sse", "upstream.http"],
+    ["upstream.run"],
     ["upstream.sdk.bridge"],
     ["upstream", "upstream.cloud", "upstream.sdk.adapter", "upstream.uistream"],
-    ["server.slots", "server.metrics", "server.page", "server.sse"],
+    # 4
+    ["server.record", "server.slots", "server.page"],
+    ["server.metrics", "server.request", "server.sse"],
     ["server.service", "server.reference"],
-    ["server.views"],
+    ["server.deadline"],
+    ["server.serve", "server.views"],
     ["server.dispatch"],
     ["server.worker"]]) for name in names}
+STRANGERS = {"effects": {"dialects"}, "dialects": {"effects"},  # to each folder those of which it knows nothing
+             "agents": {"dialects", "effects", "upstream"}, "upstream": {"dialects", "effects", "agents"}}
 SIMULATOR = {"simulator.brain", "simulator.demands", "simulator.runs", "simulator.cursor"}
 ASIDE = {
     **{name: SIMULATOR - {name} for name in SIMULATOR}, "simulator.bridge": {"simulator.cursor"},
@@ -35,13 +51,14 @@ ASIDE = {
     "upstream.sdk.keeper": set(),
     "doctor.recorder": {"events", "prompt"}, "doctor.__main__": {"doctor.doctor"},
     "doctor.doctor": {"config", "errors", "doctor.recorder"}}
-PURE = {name for name, room in ROOMS.items() if room <= ROOMS["agents.fingerprint"]} - {
-    "logs", "models", "effects.reply"}
+PURE = {name for name, room in ROOMS.items() if room <= ROOMS["dialects.served"]} - {
+    "logs", "models", "effects.reply"} | {"agents.fingerprint"}
 WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 FOREIGN = {
     "effects.schema": {"attrs", "jsonschema", "referencing"},
-    "upstream.http": {"certifi"}, "server.metrics": {"prometheus_client"}, "agents.redis_store": {"redis"},
-    "server.page": {"werkzeug"}, "server.views": {"werkzeug"}, "server.dispatch": {"werkzeug"},
+    "upstream.http": {"certifi", "requests", "urllib3"}, "server.metrics": {"prometheus_client"}, "agents.redis_store": {"redis"},
+    "server.page": {"werkzeug"}, "server.request": {"werkzeug"}, "server.serve": {"werkzeug"},
+    "server.views": {"werkzeug"}, "server.dispatch": {"werkzeug"},
     "server.worker": {"gunicorn"}, "simulator.cursor": {"werkzeug"}, "simulator.demands": {"werkzeug"},
     "doctor.doctor": {"app", "werkzeug"}}
 
@@ -51,7 +68,7 @@ def module(path):
 
 
 MODULES = {module(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-for empty in ("__init__", "agents", "dialects", "doctor", "effects", "server", "upstream.sdk"):
+for empty in ("__init__", "agents", "doctor", "effects", "server", "upstream.sdk"):
     MODULES.pop(empty)
 
 
@@ -78,6 +95,19 @@ def test_a_module_imports_only_from_rooms_above_it(name):
     allowed = ASIDE[name] if name in ASIDE else {
         other for other, room in ROOMS.items() if room < ROOMS[name]}
     assert ours <= allowed
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_strangers_do_not_import_from_each_other(name):
+    ours, _ = imports(name, MODULES[name])
+    assert not {one.split(".")[0] for one in ours} & STRANGERS.get(name.split(".")[0], set())
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_the_list_of_those_that_are_served_names_a_dialect(name):
+    ours, _ = imports(name, MODULES[name])
+    types = {"dialects", "dialects.checks", "dialects.served"}
+    assert name == "dialects.served" or {one for one in ours if one.startswith("dialects")} <= types
 
 
 @pytest.mark.parametrize("name", MODULES)

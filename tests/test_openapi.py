@@ -7,6 +7,7 @@ from copy import deepcopy
 import pytest
 import requests
 import schemathesis
+from chats import parse
 from conftest import MODEL, ROOT, gateway, until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,9 +16,8 @@ from schemathesis.specs.openapi import checks
 from test_bad_input import JUNK, UNFIT, VALID, places
 
 from cursor2api import __version__
-from cursor2api.chat import parse
 from cursor2api.errors import KINDS, BadRequest
-from cursor2api.dialects.parameters import PARAMETERS
+from cursor2api.dialects.chat_completions import PARAMETERS
 from cursor2api.server.views import routes
 
 TEXT = (ROOT / "static/openapi.json").read_text("utf-8")

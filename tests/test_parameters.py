@@ -6,7 +6,8 @@ import re
 import pytest
 
 from cursor2api.errors import BadRequest
-from cursor2api.dialects.parameters import PARAMETERS, shown
+from cursor2api.dialects.chat_completions import PARAMETERS
+from cursor2api.dialects.checks import shown
 
 BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 SPEC = """

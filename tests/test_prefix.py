@@ -3,8 +3,9 @@
 import json
 
 import pytest
+from chats import parse
 
-from cursor2api.chat import WholeCall, parse
+from cursor2api.chat import WholeCall
 from cursor2api.agents.fingerprint import Fingerprint
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"b": 1, "a": [2]}'}}
@@ -115,8 +116,7 @@ def test_a_reply_has_the_digest_that_its_return_will_have(text, calls, message):
 
 def test_an_old_function_call_comes_back_without_an_id():
     options = {"tools": [], "functions": [TOOLS[0]["function"]]}
-    calls = [WholeCall("call_1", "f", '{"b":1}'), WholeCall("call_2", "f", "{}")]
-    digest = prefix([NEW], **options).after("", calls)
+    digest = prefix([NEW], **options).after("", [WholeCall("call_1", "f", '{"b":1}')])
     call = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"b": 1}'}}
     result = {"role": "function", "name": "f", "content": "r"}
     assert digest == prefix([NEW, call, result], **options).history

@@ -5,8 +5,8 @@ import re
 import time
 
 import pytest
+from chats import parse
 
-from cursor2api.chat import parse
 from cursor2api.prompt import (FOLLOW_UP, JSON_OBJECT, NO_TOOLS, REQUIRED, THINK, Briefing, follow_up, plan,
                                repair, shown_tools)
 

@@ -11,22 +11,21 @@ from pathlib import Path
 
 import pytest
 from cuts import cuts, joined
-from test_encode import HEAD, folded
+from wire import chunks, completion, folded, record, writer
 
-from cursor2api.dialects.encode import chunks, completion
+from cursor2api.effects.transforms import count_usage
 from cursor2api.errors import ApiError
 from cursor2api.events import Finish, Reasoning, Text, Usage
 from cursor2api.prompt import Briefing, Prompt
 from cursor2api.simulator import serve
-from cursor2api.server.record import RequestRecord
 from cursor2api.upstream.cloud import Cloud
 from cursor2api.upstream.http import Limits
 from cursor2api.upstream.uistream import UiStream
 
 REPLIES = sorted((Path(__file__).parent / "replies").glob("*.txt"))
 LIMITS = Limits(connect=10, create=60, idle=60, retry=0.001)
-PLAN = Prompt(model="gemini-3-flash", params=(), prompt="Hi", images=(),
-            known=Briefing("1", "", 0))
+PLAN = Prompt(model="gemini-3-flash", params=(), text="Hi", images=(),
+            briefing=Briefing("1", "", 0))
 
 
 def row(event):
@@ -115,9 +114,9 @@ def test_a_reply_is_the_same_through_both_encoders(path):
     rows = json.loads(path.with_suffix(".json").read_text("utf-8"))
     if rows[-1][0] == "error":
         return
-    pairs = [(0, event) for event in events_of(rows)]
-    choices, _ = folded(chunks(pairs, HEAD, RequestRecord(lambda: 0)))
-    body, = completion(pairs, HEAD, RequestRecord(lambda: 0))
+    pairs = [(0, event) for event in count_usage(events_of(rows), 0)]
+    choices, _ = folded(chunks(pairs, writer(), record()))
+    body, = completion(pairs, writer(), record())
     choice = json.loads(body)["choices"][0]
     assert choices[0]["content"] == choice["message"]["content"]
     assert choices[0]["finish"] == choice["finish_reason"]

@@ -5,18 +5,18 @@ import json
 from itertools import pairwise
 
 import pytest
+from chats import parse
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from test_encode import HEAD, folded, record, whole
+from test_encode import whole
 from test_toolcalls import raw
+from wire import chunks, completion, folded, record, writer
 
-from cursor2api.chat import parse
-from cursor2api.dialects.encode import chunks, completion
 from cursor2api.errors import ApiError
 from cursor2api.events import Finish, Reasoning, Text, Usage, Waiting
 from cursor2api.prompt import plan
 from cursor2api.effects.reply import ReplyRules, reply
-from cursor2api.server.sse import encode
+from cursor2api.server.sse import stream as sse_stream
 
 NONCE = "k3f9x2"  # that of test_toolcalls' marks
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -54,7 +54,7 @@ def said(stream, chat, **terms):
     code = None
     events = reply(stream, chat, made, ReplyRules(**terms), lambda: f"call_{next(ids)}", notes.append)
     try:
-        for text in chunks(((0, event) for event in events), HEAD, record(), include_usage=True):
+        for text in chunks(((0, event) for event in events), writer(include_usage=True), record()):
             texts.append(text)
     except ApiError as error:
         code = error.code
@@ -69,7 +69,7 @@ def body(stream, chat, **terms):
     made, notes, ids = plan(chat, "m", (), NONCE), [], iter(range(10**6))
     events = reply(stream, chat, made, ReplyRules(hold=True, **terms), lambda: f"call_{next(ids)}", notes.append)
     try:
-        *_, text = completion(((0, event) for event in events), HEAD, record())
+        *_, text = completion(((0, event) for event in events), writer(), record())
         whole_body = json.loads(text)
         choice, message = whole_body["choices"][0], whole_body["choices"][0]["message"]
         return (message["content"] or "", message.get("reasoning_content", ""),
@@ -215,11 +215,11 @@ def test_a_stream_that_just_ends_is_no_reply(events):
         for hold in (False, True):
             def pairs():
                 return ((0, each) for each in reply(Stream(events), chat, made, ReplyRules(hold), str, print))
-            wire = b"".join(encode(chunks(pairs(), HEAD, record()), b"", 1, record()))
+            wire = b"".join(sse_stream(writer(), pairs(), record(), "off", 1))
             assert b"[DONE]" not in wire and b'"internal_error"' in wire
             assert b'"finish_reason":"' not in wire
             with pytest.raises(RuntimeError, match="without a Finish"):
-                list(completion(pairs(), HEAD, record()))
+                list(completion(pairs(), writer(), record()))
 
 
 @pytest.mark.parametrize("exposed", [False, True])

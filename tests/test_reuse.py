@@ -11,7 +11,7 @@ import pytest
 from conftest import MODEL, gateway, resident, until
 from test_service import PIXEL, WEATHER, events
 
-from cursor2api.agents.agents import WARM_UP, Warm
+from cursor2api.agents.warm import WARM_UP, Warm
 
 TIME = {"type": "function", "function": {"name": "get_time", "parameters": {
     "type": "object", "properties": {}}}}

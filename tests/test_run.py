@@ -133,7 +133,7 @@ def test_a_follow_up_breaks_the_answer_off_and_what_was_said_late_is_not_heard(r
     assert begun.wait(10) and next(iter(run)) in (Text("old"), Waiting())
     run.follow_up(prompt("second"), "old")
     assert said(run) == [Text("new"), STOP] and run.last_reply == "old"
-    assert [each.prompt for each in agent.prompts] == ["first", "second"]
+    assert [each.text for each in agent.prompts] == ["first", "second"]
     run.end()
 
 

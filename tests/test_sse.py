@@ -6,46 +6,49 @@ import time
 import pytest
 from cuts import cuts
 
+from cursor2api.dialects import Frame
 from cursor2api.errors import UpstreamCut, UpstreamError
-from cursor2api.server.sse import body, encode
-from cursor2api.upstream.sse import MAX_FRAME, Decoder, Frame
+from cursor2api.events import Text, Waiting
 from cursor2api.server.record import RequestRecord
+from cursor2api.server.sse import body, encode, stream
+from cursor2api.upstream.sse import MAX_FRAME, Decoder
+from cursor2api.upstream.sse import Frame as Read
 
 FRAMES = [
-    ("LF", b"event: a\ndata: x\n\n", [Frame("a", "x", "")]),
-    ("CRLF", b"event: a\r\ndata: x\r\n\r\n", [Frame("a", "x", "")]),
-    ("CR", b"event: a\rdata: x\r\r", [Frame("a", "x", "")]),
-    ("no space after the colon", b"event:a\ndata:x\nid:7\n\n", [Frame("a", "x", "7")]),
-    ("no event name", b"data: x\n\n", [Frame("message", "x", "")]),
-    ("a byte order mark", b"\xef\xbb\xbfdata: x\n\n", [Frame("message", "x", "")]),
-    ("comments", b": hi\n\ndata: x\n: y\n\n", [Frame("message", "x", "")]),
-    ("several data lines", b"data: x\ndata\ndata: y\n\n", [Frame("message", "x\n\ny", "")]),
+    ("LF", b"event: a\ndata: x\n\n", [Read("a", "x", "")]),
+    ("CRLF", b"event: a\r\ndata: x\r\n\r\n", [Read("a", "x", "")]),
+    ("CR", b"event: a\rdata: x\r\r", [Read("a", "x", "")]),
+    ("no space after the colon", b"event:a\ndata:x\nid:7\n\n", [Read("a", "x", "7")]),
+    ("no event name", b"data: x\n\n", [Read("message", "x", "")]),
+    ("a byte order mark", b"\xef\xbb\xbfdata: x\n\n", [Read("message", "x", "")]),
+    ("comments", b": hi\n\ndata: x\n: y\n\n", [Read("message", "x", "")]),
+    ("several data lines", b"data: x\ndata\ndata: y\n\n", [Read("message", "x\n\ny", "")]),
     ("an id is the frame's own", b"id: 1\ndata: x\n\ndata: y\n\n",
-     [Frame("message", "x", "1"), Frame("message", "y", "")]),
-    ("an event without data", b"event: a\n\ndata: x\n\n", [Frame("message", "x", "")]),
-    ("U+2028 ends no line", "data: a\u2028b\n\n".encode(), [Frame("message", "a\u2028b", "")]),
-    ("characters of many bytes", "data: é世😀\n\n".encode(), [Frame("message", "é世😀", "")]),
-    ("bad UTF-8", b"data: a\xffb\n\n", [Frame("message", "a\ufffdb", "")]),
-    ("no blank line at the end", b"data: x\n\ndata: y\n", [Frame("message", "x", "")]),
-    ("unknown fields", b"retry: 3\nfoo: 1\ndata: x\n\n", [Frame("message", "x", "")]),
+     [Read("message", "x", "1"), Read("message", "y", "")]),
+    ("an event without data", b"event: a\n\ndata: x\n\n", [Read("message", "x", "")]),
+    ("U+2028 ends no line", "data: a\u2028b\n\n".encode(), [Read("message", "a\u2028b", "")]),
+    ("characters of many bytes", "data: é世😀\n\n".encode(), [Read("message", "é世😀", "")]),
+    ("bad UTF-8", b"data: a\xffb\n\n", [Read("message", "a\ufffdb", "")]),
+    ("no blank line at the end", b"data: x\n\ndata: y\n", [Read("message", "x", "")]),
+    ("unknown fields", b"retry: 3\nfoo: 1\ndata: x\n\n", [Read("message", "x", "")]),
     ("names that only begin like ours", b"data-x: 1\nids: 2\n data: 3\ndata: x\n\n",
-     [Frame("message", "x", "")]),
+     [Read("message", "x", "")]),
     ("a name without a colon empties its field", b"event: a\nevent\nid: 1\nid\ndata: x\n\n",
-     [Frame("message", "x", "")]),
+     [Read("message", "x", "")]),
     ("the last of two names wins", b"event: a\nid: 1\ndata: x\nevent: b\nid: 2\n\n",
-     [Frame("b", "x", "2")]),
-    ("an id with NUL is none", b"id: 1\nid: 2\0\ndata: x\n\n", [Frame("message", "x", "1")]),
-    ("an id without data is nobody's", b"id: 1\n\ndata: x\n\n", [Frame("message", "x", "")]),
-    ("only one space goes", b"data:  x \n\n", [Frame("message", " x ", "")]),
-    ("empty data is data", b"data:\n\ndata\n\n", [Frame("message", "", "")] * 2),
-    ("colons in a value", b"data: a: b\n\n", [Frame("message", "a: b", "")]),
+     [Read("b", "x", "2")]),
+    ("an id with NUL is none", b"id: 1\nid: 2\0\ndata: x\n\n", [Read("message", "x", "1")]),
+    ("an id without data is nobody's", b"id: 1\n\ndata: x\n\n", [Read("message", "x", "")]),
+    ("only one space goes", b"data:  x \n\n", [Read("message", " x ", "")]),
+    ("empty data is data", b"data:\n\ndata\n\n", [Read("message", "", "")] * 2),
+    ("colons in a value", b"data: a: b\n\n", [Read("message", "a: b", "")]),
     ("ends of all kinds mixed", b"data: a\r\ndata: b\rdata: c\n\r\ndata: d\r\n\r",
-     [Frame("message", "a\nb\nc", ""), Frame("message", "d", "")]),
-    ("LF after CR is not a blank line", b"data: a\r\ndata: b\r\n\r\n", [Frame("message", "a\nb", "")]),
+     [Read("message", "a\nb\nc", ""), Read("message", "d", "")]),
+    ("LF after CR is not a blank line", b"data: a\r\ndata: b\r\n\r\n", [Read("message", "a\nb", "")]),
     ("an order mark that is not the first is text", b"data: \xef\xbb\xbfx\n\n\xef\xbb\xbfdata: y\n\n",
-     [Frame("message", "\ufeffx", "")]),
+     [Read("message", "\ufeffx", "")]),
     ("vertical tab, form feed and U+0085 end no line", "data: a\v\f\x1c\x85b\n\n".encode(),
-     [Frame("message", "a\v\f\x1c\x85b", "")]),
+     [Read("message", "a\v\f\x1c\x85b", "")]),
 ]
 
 
@@ -102,65 +105,99 @@ def clock(*times):
     return iter(times).__next__
 
 
+class Plain:
+    """A writer whose frames are the texts themselves."""
+
+    def __init__(self, *first):
+        self.first = [Frame(text) for text in first]
+
+    def begin(self):
+        return self.first
+
+    def add(self, index, event):
+        return [Frame(event.text)]
+
+    def end(self, usage):
+        return [Frame("end")]
+
+    def fail(self, error):
+        return [Frame(error.message, "error")]
+
+    def heartbeat(self):
+        return Frame("beat")
+
+
+def sent(texts, times=(), form="chunk", writer=Plain(), every=10):
+    """What leaves of these texts, of which an empty one stands for Waiting; and the record of it."""
+    record = RequestRecord(clock(*times) if times else lambda: 0)
+    pairs = ((0, Text(text) if text else Waiting()) for text in texts)
+    return stream(writer, pairs, record, form, every), record
+
+
 def test_what_is_at_hand_leaves_in_one_write():
-    body = list(encode(iter(["1", "2", "", "3"]), b"beat", 10, RequestRecord(lambda: 0)))
-    assert body == [b"data: 1\n\ndata: 2\n\n", b"data: 3\n\ndata: [DONE]\n\n"]
+    writes, record = sent(["1", "2", "", "3"])
+    assert list(writes) == [b"data: 1\n\ndata: 2\n\n", b"data: 3\n\ndata: end\n\n"]
+    assert record.whole and not record.error
 
 
-def test_a_heartbeat_leaves_only_in_silence():
-    body = list(encode(iter(["", "", "1", "", ""]), b"beat", 10, RequestRecord(clock(0, 5, 10, 11, 12, 13))))
-    assert body == [b"beat", b"data: 1\n\n", b"data: [DONE]\n\n"]
+def test_what_begins_a_stream_leaves_before_the_first_event_is_waited_for():
+    asked = []
+    writes, _ = sent((asked.append(text) or text for text in "12"), writer=Plain("0"))
+    assert next(writes) == b"data: 0\n\n" and not asked
+    assert next(writes) == b"data: 1\n\ndata: 2\n\ndata: end\n\n"
 
 
-def test_an_error_is_one_frame_and_the_end():
-    def chunks():
+@pytest.mark.parametrize("form, beat", [("chunk", b"data: beat\n\n"), ("comment", b": keep-alive\n\n")])
+def test_a_heartbeat_leaves_only_in_silence(form, beat):
+    writes, record = sent(["", "", "1", "", ""], (0, 5, 10, 11, 12, 13), form)
+    assert list(writes) == [beat, b"data: 1\n\n", b"data: end\n\n"]
+    assert record.heartbeats == 1
+
+
+@pytest.mark.parametrize("error, said", [(UpstreamCut("it was cut"), "it was cut"),
+                                         (KeyError("secret"), "Internal server error")])
+def test_an_error_is_what_the_writer_makes_of_it_and_the_end(error, said, caplog):
+    def texts():
         yield "1"
-        raise UpstreamCut("it was cut")
-    first, end, rest = b"".join(encode(chunks(), b"", 10, RequestRecord(lambda: 0))).split(b"\n\n")
-    assert first == b"data: 1" and rest == b""
-    assert json.loads(end.removeprefix(b"data: ")) == {"error": {
-        "message": "it was cut", "type": "server_error", "param": None, "code": "upstream_cut"}}
-
-
-def test_a_fault_of_ours_says_nothing_of_itself_but_in_the_log(caplog):
-    def chunks():
-        yield "1"
-        raise KeyError("secret")
-    sent = b"".join(encode(chunks(), b"", 10, RequestRecord(lambda: 0)))
-    assert b"Internal server error" in sent and b"secret" not in sent and b"DONE" not in sent
-    assert "KeyError" in caplog.text and "Traceback" in caplog.text
+        raise error
+    writes, record = sent(texts())
+    assert b"".join(writes) == f"data: 1\n\nevent: error\ndata: {said}\n\n".encode()
+    assert record.error.message == said and not record.whole
+    ours = isinstance(error, KeyError)
+    assert ("Traceback" in caplog.text and "KeyError" in caplog.text) == ours
 
 
 def test_what_is_written_sets_the_heartbeat_back():
-    body = encode(iter(["1", "", "", "2", "", ""]), b"beat", 10, RequestRecord(clock(0, 9, 18, 19, 28)))
-    assert list(body) == [b"data: 1\n\n", b"data: 2\n\n", b"data: [DONE]\n\n"]
+    writes, _ = sent(["1", "", "", "2", "", ""], (0, 9, 18, 19, 28))
+    assert list(writes) == [b"data: 1\n\n", b"data: 2\n\n", b"data: end\n\n"]
 
 
 def test_without_a_heartbeat_silence_stays_silent():
-    assert list(encode(iter(["", ""]), b"", 0, RequestRecord(lambda: 0))) == [b"data: [DONE]\n\n"]
+    writes, _ = sent(["", ""], form="off", every=0)
+    assert list(writes) == [b"data: end\n\n"]
 
 
 @pytest.mark.parametrize("reads", [0, 1, 2])
 def test_a_body_that_the_caller_leaves_says_nothing_more(reads):
-    body = encode(iter(["1", "", "2", "", "3"]), b"beat", 10, RequestRecord(lambda: 0))
+    writes, record = sent(["1", "", "2", "", "3"])
     for _ in range(reads):
-        next(body)
-    body.close()
-    assert list(body) == []
+        next(writes)
+    writes.close()
+    assert list(writes) == [] and not record.whole
 
 
 def test_what_it_writes_the_decoder_reads():
     texts = [json.dumps({"a": text}) for text in ("x", "\n\r\u2028\x85", "é😀", "data: y\n\n")]
-    sent = b"".join(encode(iter(texts), b": beat\n\n", 10, RequestRecord(lambda: 0)))
-    for pieces in cuts(sent):
+    frames = [Frame(text, name) for text in texts for name in ("", "a.name")]
+    for pieces in cuts(encode(frames)):
         decoder = Decoder()
-        frames = [frame.data for piece in pieces for frame in decoder.feed(piece)]
-        assert frames == [*texts, "[DONE]"]
+        read = [(frame.data, frame.event) for piece in pieces for frame in decoder.feed(piece)]
+        assert read == [(frame.data, frame.event or "message") for frame in frames]
 
 
 def test_a_body_that_was_begun_is_newlines_and_then_the_text():
     record = RequestRecord(clock(0, 5, 10, 11, 12))
-    assert list(body(iter(["", "", "", "{}"]), 10, record)) == [b"\n", b"\n", b"{}"]
+    assert list(body(iter(["", "", "", "{}"]), record, 10, vars)) == [b"\n", b"\n", b"{}"]
     assert record.heartbeats == 1
 
 
@@ -170,5 +207,6 @@ def test_an_error_in_a_body_that_was_begun_is_a_body(error, said):
     def texts():
         yield ""
         raise error
-    sent = json.loads(b"".join(body(texts(), 10, RequestRecord(lambda: 0))))
-    assert sent["error"]["message"] == said and "choices" not in sent
+    record = RequestRecord(lambda: 0)
+    *_, last = body(texts(), record, 10, lambda error: {"said": error.message})
+    assert json.loads(last) == {"said": said} and record.error.message == said

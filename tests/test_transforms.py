@@ -80,24 +80,24 @@ def test_hidden_thinking_is_a_sign_of_life():
 
 
 STOPS = [
-    ("nothing of the sequence leaves", "one END two", ("END",), [Text("one ")]),
-    ("the one that completes first wins", "xabcd", ("abcd", "bc"), [Text("xa")]),
-    ("of two that complete together the longer", "xabc", ("c", "abc"), [Text("x")]),
-    ("a beginning of a sequence is released", "one EN", ("END",), [Text("one EN")]),
-    ("a sequence at the start", "END", ("END",), []),
-    ("a repeated beginning", "aaab", ("aab",), [Text("a")]),
-    ("one within the other", "xabcdy", ("abcd", "c"), [Text("xab")]),
-    ("one ends where the other begins", "xababc", ("babc", "abab"), [Text("x")]),
-    ("only the first of two in a row", "aENDbEND", ("END",), [Text("a")]),
-    ("a line end", "a\n\nb", ("\n\n",), [Text("a")]),
-    ("characters of many bytes", "a世界b", ("世界",), [Text("a")]),
-    ("case matters", "end END", ("END",), [Text("end ")]),
+    ("nothing of the sequence leaves", "one END two", ("END",), [Text("one ")], "END"),
+    ("the one that completes first wins", "xabcd", ("abcd", "bc"), [Text("xa")], "bc"),
+    ("of two that complete together the longer", "xabc", ("c", "abc"), [Text("x")], "abc"),
+    ("a beginning of a sequence is released", "one EN", ("END",), [Text("one EN")], None),
+    ("a sequence at the start", "END", ("END",), [], "END"),
+    ("a repeated beginning", "aaab", ("aab",), [Text("a")], "aab"),
+    ("one within the other", "xabcdy", ("abcd", "c"), [Text("xab")], "c"),
+    ("one ends where the other begins", "xababc", ("babc", "abab"), [Text("x")], "abab"),
+    ("only the first of two in a row", "aENDbEND", ("END",), [Text("a")], "END"),
+    ("a line end", "a\n\nb", ("\n\n",), [Text("a")], "\n\n"),
+    ("characters of many bytes", "a世界b", ("世界",), [Text("a")], "世界"),
+    ("case matters", "end END", ("END",), [Text("end ")], "END"),
 ]
 
 
-@pytest.mark.parametrize("name, text, sequences, expected", STOPS, ids=[row[0] for row in STOPS])
-def test_stop_at(name, text, sequences, expected):
-    at_every_cut(lambda events: stop_at(events, sequences), text, [*expected, STOP])
+@pytest.mark.parametrize("name, text, sequences, expected, matched", STOPS, ids=[row[0] for row in STOPS])
+def test_stop_at(name, text, sequences, expected, matched):
+    at_every_cut(lambda events: stop_at(events, sequences), text, [*expected, Finish("stop", matched)])
 
 
 @given(st.text("ab", max_size=12),
@@ -106,7 +106,8 @@ def test_the_sequence_that_completes_first_wins(text, sequences):
     end, at = min(((end, end - len(mark)) for end in range(len(text) + 1) for mark in sequences
                    if text[:end].endswith(mark)), default=(0, len(text)))
     expected = [Text(text[:at])] if at else []
-    at_every_cut(lambda events: stop_at(events, tuple(sequences)), text, [*expected, STOP])
+    finish = Finish("stop", text[at:end] or None)
+    at_every_cut(lambda events: stop_at(events, tuple(sequences)), text, [*expected, finish])
 
 
 @given(st.text("ab", max_size=8), st.text("ab", min_size=1, max_size=5))
@@ -123,7 +124,8 @@ def test_no_sequence_reaches_over_a_call():
 
 def test_a_stop_after_a_call_finishes_with_the_call():
     call = ToolCall(0, "call_1", "f", "{}")
-    assert list(stop_at([call, Text("aEND")], ("END",))) == [call, Text("a"), Finish("tool_calls")]
+    assert list(stop_at([call, Text("aEND")], ("END",))) == [
+        call, Text("a"), Finish("tool_calls", "END")]
 
 
 LIMITS = [

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from ..chat import WholeCall
 from ..errors import ApiError
@@ -68,10 +69,11 @@ class Conversation:
         """Whether the run's Finish has come, or comes within that time without another word before it."""
         return self._run.finished(seconds)
 
-    def keep(self, text: str, calls: list[WholeCall]) -> None:
-        """Keeps the agent for the conversation to go on: the caller got all that it said."""
-        if self._keep:
-            self._keep(self, text, calls)
+    @property
+    def keep(self) -> Callable[[str, list[WholeCall]], None] | None:
+        """What is called with a reply of which the caller got all that the agent said; None where agents are
+        not kept."""
+        return self._keep and partial(self._keep, self)
 
     def release(self) -> str:
         """From now on the agent is not this conversation's to delete."""

@@ -20,9 +20,9 @@ class Fingerprint:
     """
 
     def __init__(self, chat: Chat, *terms: object):
-        self._functions = chat.functions
+        self._call_ids = chat.call_ids
         tools = [[tool.name, tool.description, tool.parameters] for tool in chat.tools]
-        self._hash = hashlib.sha256(_line([*terms, chat.functions, tools, chat.format.type,
+        self._hash = hashlib.sha256(_line([*terms, chat.call_ids, tools, chat.format.type,
                                            chat.format.name, chat.format.schema]))
         self.history: str | None = None
         last = max((at for at, message in enumerate(chat.messages) if message.role == "assistant"),
@@ -34,8 +34,8 @@ class Fingerprint:
 
     def after(self, text: str, calls: Sequence[WholeCall]) -> str:
         """The digest of all messages and of the reply to them, as its caller will send it back."""
-        if self._functions:
-            calls = [replace(call, id="") for call in calls[:1]]
+        if not self._call_ids:
+            calls = [replace(call, id="") for call in calls]
         then = self._hash.copy()
         then.update(_line(_levelled(Message("assistant", (text,), tool_calls=tuple(calls)))))
         return then.hexdigest()

@@ -10,6 +10,7 @@ from itertools import repeat
 from ..chat import WholeCall, Chat
 from ..errors import ApiError
 from ..events import Event, Finish, Note, Reasoning, Text, ToolCall, Misfit, Waiting
+from ..fold import ReplySoFar
 from .jsonreply import only_json
 from ..models import MAX_TOKENS
 from ..prompt import Prompt, repair, shown_tools
@@ -33,7 +34,7 @@ class ReplyRules:
     insist_on_call: bool = False  # asks for a call once more, and never fails for want of one
 
 
-def reply(stream, chat: Chat, plan: Prompt, terms: ReplyRules, new_id: Callable[[], str],
+def reply(conversation, chat: Chat, prompt: Prompt, rules: ReplyRules, new_id: Callable[[], str],
           note: Callable[[Note], None],
           keep: Callable[[str, list[WholeCall]], None] | None = None) -> Iterator[Event]:
     """The events that leave for one choice; what the log must say of its tool calls goes to `note`.
@@ -41,17 +42,18 @@ def reply(stream, chat: Chat, plan: Prompt, terms: ReplyRules, new_id: Callable[
     A reply of which the caller got all that the agent said goes to `keep` before its Finish leaves: the
     next chat may come at once. Raises ApiError, also for a reply that stays unfit.
     """
-    said, prompt_tokens = StringIO(), plan.prompt_tokens
+    said, prompt_tokens = StringIO(), prompt.prompt_tokens
     # The conversation can be long: it is not held until the reply's end.
-    plan, chat = replace(plan, text="", images=()), replace(chat, messages=())
-    events = _repaired(stream, chat, plan, terms, new_id, note, said)
+    prompt, chat = replace(prompt, text="", images=()), replace(chat, messages=())
+    events = count_usage(_repaired(conversation, chat, prompt, rules, new_id, note, said), prompt_tokens)
+    if not rules.expose_thinking:
+        events = hide_thinking(events)
     if keep:
-        events = _remembered(events, lambda called: _whole(stream, chat, plan, said, called), keep)
-    events = count_usage(events, prompt_tokens)
-    return events if terms.expose_thinking else hide_thinking(events)
+        events = _remembered(events, lambda called: _whole(conversation, chat, prompt, said, called), keep)
+    return events
 
 
-def _repaired(stream, chat: Chat, plan: Prompt, terms: ReplyRules, new_id: Callable[[], str],
+def _repaired(conversation, chat: Chat, prompt: Prompt, rules: ReplyRules, new_id: Callable[[], str],
               note: Callable[[Note], None], said: StringIO) -> Iterator[Event]:
     """`said` holds what the upstream has said in its last run.
 
@@ -65,7 +67,8 @@ def _repaired(stream, chat: Chat, plan: Prompt, terms: ReplyRules, new_id: Calla
         kept: list[Event] = []
         left = thought = False
         try:
-            for event in _transformed(_recorded(whole_characters(stream), said), chat, plan, terms, new_id):
+            events = _recorded(whole_characters(conversation), said)
+            for event in _transformed(events, chat, prompt, rules, new_id):
                 kind = type(event)
                 if kind is Misfit:
                     if not last and not left:
@@ -74,78 +77,70 @@ def _repaired(stream, chat: Chat, plan: Prompt, terms: ReplyRules, new_id: Calla
                         raise event.error
                 elif kind is Note:
                     note(event)
-                elif terms.hold and kind is not Waiting:
+                elif rules.hold and kind is not Waiting:
                     kept.append(event)
                 else:
                     if not left and (kind is Text or kind is ToolCall):
                         left = True
-                        stream.settle()
+                        conversation.settle()
                     thought = thought or kind is Reasoning
                     yield event
             else:
                 yield from kept
                 return
         except ApiError as error:
-            if left or thought and terms.expose_thinking or not stream.renew(error):
+            if left or thought and rules.expose_thinking or not conversation.renew(error):
                 raise
             last = False
             continue
-        stream.follow_up(repair(plan, event.complaint), said.getvalue())
+        conversation.follow_up(repair(prompt, event.complaint), said.getvalue())
         last = True
 
 
 def _remembered(events: Iterable[Event], whole: Callable[[bool], bool],
                 keep: Callable[[str, list[WholeCall]], None]) -> Iterator[Event]:
-    text = StringIO()
-    calls: dict[int, tuple[str, str, StringIO]] = {}
+    reply = ReplySoFar()
     for event in events:
-        kind = type(event)
-        if kind is Text:
-            text.write(event.text)
-        elif kind is ToolCall:
-            if event.id is not None:
-                calls[event.index] = event.id, event.name, StringIO()
-            calls[event.index][2].write(event.arguments)
-        elif kind is Finish and event.reason in ("stop", "tool_calls") and whole(bool(calls)):
-            keep(text.getvalue(), [WholeCall(id, name, arguments.getvalue())
-                                   for id, name, arguments in calls.values()])
+        reply.add(event)
+        if type(event) is Finish and event.reason in ("stop", "tool_calls") and whole(bool(reply.calls)):
+            keep(reply.text, reply.calls)
         yield event
 
 
-def _whole(stream, chat: Chat, plan: Prompt, said: StringIO, called: bool) -> bool:
+def _whole(conversation, chat: Chat, prompt: Prompt, said: StringIO, called: bool) -> bool:
     """Whether the agent has said no more than the caller got, but for thinking and words around JSON.
 
     A reply that must hold one call ends with it, whatever the upstream still says: it may be nothing.
     """
-    if not called or chat.parallel_tool_calls and not chat.functions:
-        return stream.ended(0)
+    if not called or chat.parallel_tool_calls:
+        return conversation.finished(0)
     text = said.getvalue()
-    return (text.count(plan.open_mark) == 1 and not text.partition(plan.close_mark)[2].strip()
-            and stream.ended(LAST_S))
+    return (text.count(prompt.open_mark) == 1 and not text.partition(prompt.close_mark)[2].strip()
+            and conversation.finished(LAST_S))
 
 
-def _transformed(events: Iterable[Event], chat: Chat, plan: Prompt, terms: ReplyRules,
+def _transformed(events: Iterable[Event], chat: Chat, prompt: Prompt, rules: ReplyRules,
                  new_id: Callable[[], str]) -> Iterator[Event]:
     """The order matters: thinking is neither text nor call, a call's arguments know no stop."""
     tools = shown_tools(chat)
-    events = split_thinking(events, plan.open_mark if tools else "")
+    events = split_thinking(events, prompt.open_mark if tools else "")
     if tools:
-        events = split_calls(events, open_mark=plan.open_mark, close_mark=plan.close_mark,
-                             tools=tools, parallel=chat.parallel_tool_calls and not chat.functions,
-                             new_id=new_id, whole=terms.whole_calls)
+        events = split_calls(events, open_mark=prompt.open_mark, close_mark=prompt.close_mark,
+                             tools=tools, parallel=chat.parallel_tool_calls,
+                             new_id=new_id, whole=rules.whole_calls)
     if chat.format.type != "text":
         events = only_json(events, chat.format.schema)
     if chat.stop:
         events = stop_at(events, chat.stop)
     if chat.max_tokens:
         events = limit_tokens(events, min(chat.max_tokens, MAX_TOKENS))
-    if tools and (chat.tool_choice.mode == "required" or terms.insist_on_call):
+    if tools and (chat.tool_choice.mode == "required" or rules.insist_on_call):
         events = require_call(events, chat.tool_choice.mode != "required")
     return require_text(events)
 
 
 def _recorded(events: Iterable[Event], said: StringIO) -> Iterator[Event]:
-    """Keeps the text. A stream that just ends is a fault of its adapter and must not pass for a reply."""
+    """Keeps the text. A conversation that just ends is a fault of its adapter and must not pass for a reply."""
     event = None
     for event in events:
         if type(event) is Text:

@@ -149,10 +149,10 @@ def stop_at(events: Iterable[Event], sequences: tuple[str, ...]) -> Iterator[Eve
             held += event.text
             found = [(at + len(mark), at) for mark in sequences if (at := held.find(mark)) >= 0]
             if found:
-                at = min(found)[1]
+                end, at = min(found)
                 if at:
                     yield Text(held[:at])
-                yield Finish("tool_calls" if called else "stop")
+                yield Finish("tool_calls" if called else "stop", held[at:end])
                 return
             keep = max(overlap(held, mark) for mark in sequences)
             if len(held) > keep:

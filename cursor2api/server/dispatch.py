@@ -6,22 +6,26 @@ import ipaddress
 import logging
 import re
 import time
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from urllib.parse import urlsplit
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response
 
+from ..dialects import Dialect
+from ..dialects.served import DEFAULT, DIALECTS
 from ..errors import ApiError, InternalError, KeyRefused, UpstreamError
 from ..held import token
 from .keys import Caller
 from .service import Service
 from .record import RequestRecord
-from .views import OPEN, URLS, ApiRequest, json_response
+from .request import ApiRequest, json_response
+from .serve import serve
+from .views import OPEN, urls
 
 log = logging.getLogger("cursor2api")
 
-ROUTES = URLS.bind("")
 SLASHES = re.compile("//+")  # as of a base URL that ends in one
 REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 HEADER_NAMES = re.compile(r"[\w ,-]{1,1000}", re.ASCII)
@@ -39,8 +43,9 @@ def new_id() -> str:
 class App:
     """The WSGI callable; `service` is open for whoever starts and stops the process."""
 
-    def __init__(self, service: Service):
-        self.service = service
+    def __init__(self, service: Service, dialects: Sequence[Dialect] = DIALECTS):
+        self.service, self._dialects = service, dialects
+        self._routes = urls(dialects).bind("")
 
     def __call__(self, environ, start_response):
         request = ApiRequest(environ, populate_request=False)  # else it and the environ would hold each other
@@ -55,33 +60,42 @@ class App:
         return response(environ, lambda status, headers: start_response(status, headers + more))
 
     def _dispatch(self, request: ApiRequest) -> Response:
+        """The answer of the endpoint. What is refused, be it the key, is refused in the path's own dialect."""
+        path = SLASHES.sub("/", request.path)
+        refused = partial(_refused, request, self._dialect(path))
         try:
             if request.method == "OPTIONS":
                 return Response(status=204)
-            endpoint, values = ROUTES.match(SLASHES.sub("/", request.path), request.method)
-            request.record.route = endpoint.__name__
+            endpoint, values = self._routes.match(path, request.method)
+            chat = isinstance(endpoint, Dialect)
+            request.record.route = endpoint.name if chat else endpoint.__name__
             if endpoint not in OPEN:
                 request.caller = _authorize(request, self.service)
                 request.record.key = request.caller.name
-            return endpoint(request, self.service, **values)
+            return serve(endpoint, request, self.service) if chat else endpoint(request, self.service, **values)
         except ApiError as error:
-            return _error(request, error)
+            return refused(error)
         except NotFound:
-            return _error(request, ApiError(
+            return refused(ApiError(
                 f"Invalid URL ({request.method} {request.path[:200]}): expected one of /health, /ready, "
-                "/metrics, /v1/models, /v1/models/{id}, /v1/chat/completions", status=404,
-                type="invalid_request_error"))
+                "/metrics, /v1/models, /v1/models/{id}, " + ", ".join(one.paths[0] for one in self._dialects),
+                status=404, type="invalid_request_error"))
         except MethodNotAllowed as error:
             allowed = ", ".join(sorted({*error.valid_methods, "OPTIONS"}))
-            return _error(request, ApiError(
+            return refused(ApiError(
                 f"{request.method} is not allowed here: expected {allowed}", status=405,
                 type="invalid_request_error", code="method_not_supported", headers={"Allow": allowed}))
         except HTTPException as error:
-            return _error(request, ApiError(error.description, status=error.code,
+            return refused(ApiError(error.description, status=error.code,
                                             type="invalid_request_error"))
         except Exception:
             log.exception("a fault", extra={"facts": {"id": request.record.id, "route": request.record.route}})
-            return _error(request, InternalError())
+            return refused(InternalError())
+
+    def _dialect(self, path: str) -> Dialect:
+        """The one whose path this is or begins with."""
+        return next((dialect for dialect in self._dialects for own in dialect.paths
+                     if path == own or path.startswith(own + "/")), DEFAULT)
 
 
 def _authorize(request: ApiRequest, service: Service) -> Caller:
@@ -124,9 +138,10 @@ def _loopback(host: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-def _error(request: ApiRequest, error: ApiError) -> Response:
+def _refused(request: ApiRequest, dialect: Dialect, error: ApiError) -> Response:
     request.record.error = error
-    return json_response(error.body(), error.headers(), error.status)
+    status, body = dialect.error(error, request.record.id)
+    return json_response(body, error.headers(), status)
 
 
 def _headers(request: ApiRequest, response: Response, service: Service) -> list[tuple[str, str]]:
@@ -159,14 +174,14 @@ def _note(record: RequestRecord, status: int, service: Service) -> None:
         why = error.code or type(error).__name__
     if isinstance(error, KeyRefused) and reply:
         service.models.doubt()
-    usage = record.usage or {}
     log.info("request", extra={"facts": {
         "id": record.id, "route": record.route, "key": record.key, "status": status,
         "model": record.model, "agent": record.agent, "queue_ms": _ms(record.queued),
         "first_ms": _ms(record.first and record.first - record.started),
         "duration_ms": _ms(record.clock() - record.started),
         **({"deltas": record.deltas, "heartbeats": record.heartbeats} if reply else {}),
-        "prompt_tokens": usage.get("prompt_tokens"), "completion_tokens": usage.get("completion_tokens"),
+        "prompt_tokens": record.usage and record.usage.prompt_tokens,
+        "completion_tokens": record.usage and record.usage.completion_tokens,
         "finish": ",".join(record.finishes) or None, "closed_by": closed_by, "why": why}})
     service.metrics.count(record, status, closed_by, why)
     record.error = None  # its traceback holds what came with the request, and that holds the record

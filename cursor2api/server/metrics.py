@@ -57,7 +57,7 @@ class Metrics:
             self._first.labels(record.model).observe(record.first - record.started)
         self._deltas.labels(record.model).inc(record.deltas)
         for kind in ("prompt_tokens", "completion_tokens") if record.usage else ():
-            self._tokens.labels(record.model, kind).inc(record.usage[kind])
+            self._tokens.labels(record.model, kind).inc(getattr(record.usage, kind))
 
     def text(self) -> bytes:
         """The Prometheus text format, of CONTENT_TYPE."""

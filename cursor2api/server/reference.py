@@ -1,18 +1,19 @@
 """What the service is and does, as data: the page shows it, README.md's tables are checked against it.
 
-Pure; everything is made of what the code itself works with, the replies by its own encoders.
+Pure; everything is made of what the code itself works with, the replies by the dialect's own writer.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import fields
 
 from . import sse
 from ..config import DEFAULT_KEY, Config
-from ..dialects.encode import Identity, chunks, completion
-from ..errors import KINDS, UpstreamCut
-from ..events import Event, Finish, Text, ToolCall, Usage
-from ..dialects.parameters import PARAMETERS
+from ..dialects import Dialect, Example, Identity, Options
+from ..dialects.served import DEFAULT
+from ..errors import KINDS
+from ..events import Event
+from ..fold import ReplySoFar
 from .record import RequestRecord
 
 HEADERS = (
@@ -30,10 +31,7 @@ HEADERS = (
     ("x-should-retry", "`false` with an error that a retry cannot mend"),
 )
 
-HEAD = Identity("chatcmpl-0123456789abcdef01234567", 1767225600, "claude-sonnet-4-5-20250929")
-SAID = (Text("Hello"), Text(", world"), Usage(9, 4), Finish("stop"))
-CALLED = (ToolCall(0, "call_0123456789abcdef01234567", "get_weather", '{"city":'),
-          ToolCall(0, None, None, '"Paris"}'), Usage(52, 12), Finish("tool_calls"))
+IDENTITY = Identity("0123456789abcdef01234567", 1767225600, "claude-sonnet-4-5-20250929")
 
 
 def reference(config: Config, *, version: str, started: int, routes: list[dict],
@@ -46,11 +44,11 @@ def reference(config: Config, *, version: str, started: int, routes: list[dict],
         "kilo_tool_strict": config.kilo_tool_strict, "routes": routes, "examples": examples,
         "parameters": [
             {key: getattr(parameter, key) for key in ("name", "type", "range", "effect", "what")}
-            for parameter in PARAMETERS],
+            for parameter in DEFAULT.parameters],
         "headers": [{"name": name, "what": what} for name, what in HEADERS],
-        "replies": replies(),
+        "replies": [{"name": example.name, "text": _shown(DEFAULT, example)} for example in DEFAULT.examples],
         "errors": [{"status": kind.status, "type": kind.type, "codes": kind.codes, "when": kind.when,
-                    "body": kind.example().body()} for kind in KINDS],
+                    "body": DEFAULT.error(kind.example(), "").body} for kind in KINDS],
         "settings": settings()}
 
 
@@ -58,16 +56,6 @@ def settings() -> list[dict]:
     """Every setting: the name of its variable, its default as one would write it, and its effect."""
     return [{"name": option.name.upper(), "default": _written(option.default),
              "help": option.metadata["help"]} for option in fields(Config)]
-
-
-def replies() -> list[dict]:
-    """Replies by example: {"name", "text"}, the text being JSON or the body of a stream."""
-    return [
-        {"name": "A completion", "text": _body(SAID)},
-        {"name": "A completion with a tool call", "text": _body(CALLED)},
-        {"name": "A stream, with `include_usage`", "text": _stream(SAID, include_usage=True)},
-        {"name": "A stream with a tool call", "text": _stream(CALLED)},
-        {"name": "A stream that fails", "text": _stream(SAID[:1], failing=True)}]
 
 
 def _written(default: object) -> str:
@@ -78,16 +66,20 @@ def _written(default: object) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
-def _body(events: Iterable[Event]) -> str:
-    [text] = completion([(0, event) for event in events], HEAD, RequestRecord(lambda: 0))
-    return json.dumps(json.loads(text), indent=2)
+def _shown(dialect: Dialect, example: Example) -> str:
+    """A reply by example, as JSON or as the body of a stream."""
+    chat, wishes, _ = dialect.parse(example.body, Options())
+    writer, record = dialect.writer(IDENTITY, chat, wishes), RequestRecord(lambda: 0.0)
+    if chat.stream:
+        pairs = record.counted(_pairs(example), True)
+        return b"".join(sse.stream(writer, pairs, record, "off", 0)).decode()
+    reply = ReplySoFar()
+    for event in example.events:
+        reply.add(event)
+    return json.dumps(writer.body([reply], reply.usage), indent=2)
 
 
-def _stream(events: Iterable[Event], *, include_usage: bool = False, failing: bool = False) -> str:
-    def pairs():
-        yield from ((0, event) for event in events)
-        if failing:
-            raise UpstreamCut("Cursor's stream was cut")
-    record = RequestRecord(lambda: 0)
-    made = chunks(pairs(), HEAD, record, include_usage=include_usage)
-    return b"".join(sse.encode(made, b"", 1, record)).decode()
+def _pairs(example: Example) -> Iterator[tuple[int, Event]]:
+    yield from ((0, event) for event in example.events)
+    if example.error:
+        raise example.error

@@ -3,6 +3,8 @@
 import logging
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ..agents.agents import Agents
@@ -59,6 +61,22 @@ class Service:
             except Exception:
                 log.exception("a fault in looking up agents that a crash left")
             time.sleep(max(SWEEP_EVERY_S, self.config.sweep_s))
+
+    def check_upstream(self, key: str) -> None:
+        """Raises ApiError if nobody can be asked; `key` is the caller's own Cursor key, "" for none."""
+        if self.upstream is None or not (self.config.cursor_api_key or key or self.upstream.name == "uistream"):
+            raise not_configured()
+
+    @contextmanager
+    def slot(self, count: int, look: Callable[[], None] = lambda: None) -> Iterator[float]:
+        """Holds `count` slots; gives the seconds that were waited for them, while `look` was called."""
+        queued = self.slots.take(count, self.config.queue_s, look)
+        self.metrics.slot(count)
+        try:
+            yield queued
+        finally:
+            self.slots.give(count)
+            self.metrics.slot(-count)
 
     def trouble(self) -> ApiError | None:
         """Why this process cannot serve a chat now; None when it can."""

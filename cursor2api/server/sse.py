@@ -1,51 +1,63 @@
-"""Server-sent events: JSON texts to the bytes of a reply."""
+"""A reply on its way: the frames of a stream, or a body that is begun before it is known.
+
+Which frames these are is the business of the dialect's writer.
+"""
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from ..dialects import Frame, Writer
 from ..errors import ApiError, InternalError
+from ..events import Event, Waiting
 from .record import RequestRecord
 
 log = logging.getLogger("cursor2api")
 
-DONE = b"data: [DONE]\n\n"
 COMMENT = b": keep-alive\n\n"  # some clients stop at ": ping"
 
 
-def encode(chunks: Iterable[str], heartbeat: bytes, every: float, record: RequestRecord) -> Iterator[bytes]:
-    """The body of a stream: a `data:` frame for each JSON text, then [DONE].
+def stream(writer: Writer, pairs: Iterable[tuple[int, Event]], record: RequestRecord, heartbeat: str,
+           every: float) -> Iterator[bytes]:
+    """The body of a stream, from (index of the choice, event) pairs.
 
-    An empty text says that nothing more is at hand: what has gathered leaves in one write, and after
-    `every` seconds without one `heartbeat` does. An error becomes one error frame and the end.
+    Waiting says that nothing more is at hand: what has gathered leaves in one write, and after `every`
+    seconds without one a heartbeat does: the writer's frame ("chunk"), a comment, or nothing ("off").
+    An error ends the stream with what the writer makes of it.
     """
-    gathered: list[str] = []
     clock = record.clock
-    last = clock()
+    frames: list[Frame] = []
     try:
-        for chunk in chunks:
-            if chunk:
-                gathered.append(chunk)
-            elif gathered:
-                yield _frames(gathered)
-                gathered.clear()
-                last = clock()
-            elif heartbeat and clock() - last >= every:
-                yield heartbeat
+        if frames := writer.begin():
+            yield encode(frames)
+        frames, last = [], clock()
+        for index, event in pairs:
+            if type(event) is not Waiting:
+                frames += writer.add(index, event)
+            elif frames:
+                yield encode(frames)
+                frames, last = [], clock()
+            elif heartbeat != "off" and clock() - last >= every:
+                yield COMMENT if heartbeat == "comment" else encode([writer.heartbeat()])
                 record.heartbeats += 1
                 last = clock()
-        end = DONE
+        frames += writer.end(record.usage)
+        record.whole = True
     except ApiError as error:
-        end = frame(error)
+        record.error = error
+        frames += writer.fail(error)
     except Exception:
         log.exception("a fault within a stream")
-        end = frame(InternalError())
-    yield _frames(gathered) + end if gathered else end
+        record.error = InternalError()
+        frames += writer.fail(record.error)
+    if frames:
+        yield encode(frames)
 
 
-def body(texts: Iterable[str], every: float, record: RequestRecord) -> Iterator[bytes]:
+def body(texts: Iterable[str], record: RequestRecord, every: float,
+         refused: Callable[[ApiError], dict]) -> Iterator[bytes]:
     """A JSON body that is begun before it is known: newlines every `every` seconds, then the one text
-    that is not empty. The status has left, so an error is a body like any other."""
+    that is not empty. The status has left, so an error is a body like any other: `refused` makes it."""
     yield b"\n"
     last = record.clock()
     try:
@@ -56,22 +68,16 @@ def body(texts: Iterable[str], every: float, record: RequestRecord) -> Iterator[
                 yield b"\n"
                 record.heartbeats += 1
                 last = record.clock()
+        return
     except ApiError as error:
-        yield json.dumps(error.body()).encode()
+        record.error = error
     except Exception:
         log.exception("a fault within a body")
-        yield json.dumps(InternalError().body()).encode()
+        record.error = InternalError()
+    yield json.dumps(refused(record.error)).encode()
 
 
-def _frames(texts: list[str]) -> bytes:
-    return ("data: " + "\n\ndata: ".join(texts) + "\n\n").encode()
-
-
-def data(text: str) -> bytes:
-    """One frame."""
-    return f"data: {text}\n\n".encode()
-
-
-def frame(error: ApiError) -> bytes:
-    """The one frame that ends a stream that failed."""
-    return data(json.dumps(error.body()))
+def encode(frames: Iterable[Frame]) -> bytes:
+    """Frames as server-sent events."""
+    return "".join([f"event: {event}\ndata: {data}\n\n" if event else f"data: {data}\n\n"
+                    for data, event in frames]).encode()

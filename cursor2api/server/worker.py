@@ -25,6 +25,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from .. import held
 from ..errors import BadRequest
+from ..dialects.served import DEFAULT
 from .dispatch import new_id
 
 log = logging.getLogger("cursor2api")
@@ -193,7 +194,8 @@ class Worker(ThreadWorker):
             return super().handle_error(req, client, addr, exc)
         id, status = new_id(), HTTPStatus(STATUS.get(type(exc), 400))
         log.info("no request", extra={"facts": {"id": id, "status": status.value, "why": type(exc).__name__}})
-        body = json.dumps(BadRequest(f"The request is not good HTTP/1.1: {exc}", status=status.value).body())
+        body = json.dumps(DEFAULT.error(
+            BadRequest(f"The request is not good HTTP/1.1: {exc}", status=status.value), "").body)
         with suppress(OSError):
             client.sendall(f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: application/json\r\n"
                            f"x-request-id: {id}\r\nConnection: close\r\n"

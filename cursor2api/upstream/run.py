@@ -53,17 +53,23 @@ class Run:
     # The reply's side ----------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Event]:
-        """The events of one answer, up to its Finish; Waiting whenever nothing is at hand, and at each second
-        of silence. Raises what the adapter raised."""
-        while not self._finished:
+        """The events of one answer, up to its Finish; Waiting whenever nothing is at hand, at each second of
+        silence, and now and then when there is always more. Raises what the adapter raised."""
+        taken = 0
+        while True:
             while self._at_hand:
                 event = self._next()
                 self._finished = type(event) is Finish
                 yield event
-            if not self._finished and not (self._fetch(0) and self._at_hand):
-                yield Waiting()
-                if not self._at_hand:
-                    self._fetch(TICK)
+                if self._finished:
+                    return
+            taken += 1
+            if taken < ROOM and self._fetch(0) and self._at_hand:
+                continue
+            taken = 0
+            yield Waiting()
+            if not self._at_hand:
+                self._fetch(TICK)
 
     def wait(self, seconds: float, spoken: bool = False) -> bool:
         """Until the upstream has said yes, or something where it has `spoken`, at most for that time; whether

@@ -1,0 +1,480 @@
+"""OpenAI's chat completions: a request body to a Chat, and a reply's events to chunks or a completion.
+
+In its older form a caller declares `functions` and is answered with one `function_call`, which has no id.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
+
+from ..chat import Chat, Format, Image, Message, Tool, ToolChoice, WholeCall
+from ..errors import ApiError, BadRequest, UpstreamCut
+from ..events import Event, Finish, Reasoning, Text, ToolCall, Usage
+from ..fold import ReplySoFar
+from . import Dialect, Example, Frame, Identity, Options, Parsed, Refusal
+from .checks import (
+    MAX_IMAGES,
+    NO_ARGUMENTS,
+    REQUIRED,
+    SHOWN,
+    Parameter,
+    an_object,
+    arguments,
+    array,
+    boolean,
+    either,
+    image_url,
+    integer,
+    members,
+    missing,
+    number,
+    one_of,
+    or_string,
+    read,
+    read_parameters,
+    refused,
+    spelled,
+    string,
+    text,
+    tree,
+    unexpected,
+)
+
+MAX_TOOLS = 128
+
+
+# Parameters
+
+def _stop(value, path):
+    if isinstance(value, str):
+        return [string(1)(value, path)]
+    return array(string(1), 1, 4)(value, path)
+
+
+def _logit_bias(value, path):
+    for token, bias in an_object(value, path).items():
+        number(-100, 100)(bias, f"{path}.{token[:SHOWN]}")
+    return value
+
+
+def _metadata(value, path):
+    if len(an_object(value, path)) > 16:
+        raise BadRequest(f"{path}: expected at most 16 pairs, got {len(value)}",
+                         code="object_above_max_properties", param=path)
+    for key, one in value.items():
+        string(0, 64)(key, path)
+        string(0, 512)(one, f"{path}.{key}")
+    return value
+
+
+def _modalities(value, path):
+    if "audio" in array(one_of("text", "audio"))(value, path):
+        raise BadRequest(f'{path}: expected ["text"]: there is no audio here',
+                         code="unsupported_value", param=path)
+    return value
+
+
+_TEXT_PARTS = array(members("type", "text", type=one_of("text"), text=string()), 1)
+_LOCATION = members("type", type=one_of("approximate"), approximate=members(
+    country=string(), region=string(), city=string(), timezone=string()))
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter("model", "string", "an id of /v1/models", None, "honoured",
+              "The model that answers.", string(1), required=True),
+    Parameter("messages", "array", "at least 1", None, "honoured",
+              "The conversation so far: text in every role, images in user messages.",
+              array(low=1), required=True),
+    Parameter("stream", "boolean", "", False, "honoured",
+              "Send the reply in chunks, as server-sent events.", boolean),
+    Parameter("stream_options", "object", "include_usage, include_obfuscation", None, "honoured",
+              "include_usage adds a last chunk with the usage; no effect without stream.",
+              members(include_usage=boolean, include_obfuscation=boolean)),
+    Parameter("stop", "string or array", "1 to 4 strings, none empty", None, "honoured",
+              "The reply ends before the first of these strings.", _stop),
+    Parameter("max_completion_tokens", "integer", "at least 1", None, "honoured",
+              "The reply is cut at this many tokens, at most the model's own limit; finish_reason is "
+              "then length.", integer(1)),
+    Parameter("max_tokens", "integer", "at least 1", None, "honoured",
+              "The older name of max_completion_tokens, which wins if both are given.", integer(1)),
+    Parameter("n", "integer", "1 to 128", 1, "honoured",
+              "How many choices to make; the server's own limit may be lower.", integer(1, 128)),
+    Parameter("response_format", "object", "text, json_object, json_schema", {"type": "text"},
+              "honoured", "The form of the reply: free text, one JSON object, or JSON that fits a "
+              "schema.", an_object),
+    Parameter("tools", "array", f"at most {MAX_TOOLS}", None, "honoured",
+              "The functions that the model may call; custom tools are refused.",
+              array(high=MAX_TOOLS)),
+    Parameter("tool_choice", "string or object",
+              "none, auto, required, a named function, allowed_tools", None, "honoured",
+              "Whether and which tools must be called: auto if there are tools.",
+              or_string(an_object, one_of("none", "auto", "required"))),
+    Parameter("parallel_tool_calls", "boolean", "", True, "honoured",
+              "Whether one reply may hold more than one tool call.", boolean),
+    Parameter("functions", "array", f"at most {MAX_TOOLS}", None, "honoured",
+              "The older form of tools; the reply then has function_call.", array(high=MAX_TOOLS)),
+    Parameter("function_call", "string or object", "none, auto, a named function", None,
+              "honoured", "The older form of tool_choice.",
+              or_string(an_object, one_of("none", "auto"))),
+    Parameter("reasoning_effort", "string", "none, minimal, low, medium, high, xhigh, max", None,
+              "honoured", "How long the model thinks, where the model has such a choice.",
+              one_of("none", "minimal", "low", "medium", "high", "xhigh", "max")),
+    Parameter("temperature", "number", "0 to 2", 1, "ignored",
+              "Randomness of the sampling.", number(0, 2)),
+    Parameter("top_p", "number", "0 to 1", 1, "ignored",
+              "Share of the probability mass that is sampled from.", number(0, 1)),
+    Parameter("presence_penalty", "number", "-2 to 2", 0, "ignored",
+              "Penalty on tokens that have appeared at all.", number(-2, 2)),
+    Parameter("frequency_penalty", "number", "-2 to 2", 0, "ignored",
+              "Penalty on tokens by how often they have appeared.", number(-2, 2)),
+    Parameter("seed", "integer", f"{-2**63} to {2**63 - 1}", None, "ignored",
+              "Makes sampling repeatable.", integer(-2**63, 2**63 - 1)),
+    Parameter("logit_bias", "object", "token ids to numbers from -100 to 100", {}, "ignored",
+              "Makes single tokens more or less likely.", _logit_bias),
+    Parameter("logprobs", "boolean", "", False, "ignored",
+              "Asks for the probability of each token; the reply has null.", boolean),
+    Parameter("top_logprobs", "integer", "0 to 20", 0, "ignored",
+              "How many alternatives to list for each token.", integer(0, 20)),
+    Parameter("prediction", "object", "type content, content", None, "ignored",
+              "Text that the reply will probably repeat, to make it faster.",
+              members("type", "content", type=one_of("content"),
+                      content=or_string(_TEXT_PARTS, string()))),
+    Parameter("verbosity", "string", "low, medium, high", "medium", "ignored",
+              "How wordy the reply is.", one_of("low", "medium", "high")),
+    Parameter("web_search_options", "object", "search_context_size, user_location", None,
+              "ignored", "Lets the model search the web.",
+              members(search_context_size=one_of("low", "medium", "high"),
+                      user_location=_LOCATION)),
+    Parameter("moderation", "object", "model, policy", None, "ignored",
+              "Asks for a moderation verdict on the reply.", members("model", model=string())),
+    Parameter("user", "string", "", None, "accepted",
+              "The caller's own name for its user.", string()),
+    Parameter("safety_identifier", "string", "at most 64 characters", None, "accepted",
+              "The caller's own name for its user.", string(0, 64)),
+    Parameter("metadata", "object", "at most 16 pairs of strings, 64 and 512 characters", None,
+              "accepted", "Labels for stored completions.", _metadata),
+    Parameter("store", "boolean", "", False, "accepted",
+              "Completions are never stored.", boolean),
+    Parameter("service_tier", "string", "auto, default, flex, scale, priority, fast", "auto",
+              "accepted", "There is one tier.",
+              one_of("auto", "default", "flex", "scale", "priority", "fast")),
+    Parameter("prompt_cache_key", "string", "", None, "accepted",
+              "The upstream does its own caching.", string()),
+    # The hyphen is what openai-python's own type had before the spec settled on in_memory.
+    Parameter("prompt_cache_retention", "string", "in_memory, in-memory, 24h", None, "accepted",
+              "The upstream does its own caching.", one_of("in_memory", "in-memory", "24h")),
+    Parameter("prompt_cache_options", "object", "mode, ttl", None, "accepted",
+              "The upstream does its own caching.",
+              members(mode=one_of("implicit", "explicit"), ttl=one_of("30m"))),
+    Parameter("modalities", "array", "text", ["text"], "accepted",
+              "Replies are text; audio is refused.", _modalities),
+    Parameter("audio", "object", "", None, "refused", "There is no audio here.", refused),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """`functions`: the caller used the older form. `include_usage`: a stream's last chunk shall hold the usage."""
+
+    functions: bool
+    include_usage: bool
+
+
+def parse(body: dict, options: Options) -> Parsed:
+    """The chat that a body asks for. Raises BadRequest with the `param` that is wrong."""
+    given, ignored = read_parameters(body, PARAMETERS, options.strict_params)
+    messages = tuple(array(_message)(given["messages"], "messages"))
+    _count_images(messages)
+    tools, functions = _tools(given), bool(given["functions"])
+    chat = Chat(
+        model=given["model"],
+        messages=messages,
+        stream=given["stream"],
+        n=integer(1, options.max_n)(given["n"], "n"),
+        stop=tuple(given["stop"] or ()),
+        max_tokens=given["max_completion_tokens"] or given["max_tokens"],
+        format=_format(given["response_format"], "response_format"),
+        tools=tools,
+        tool_choice=_tool_choice(given, tuple(tool.name for tool in tools)),
+        parallel_tool_calls=given["parallel_tool_calls"] and not functions,
+        call_ids=not functions,
+        reasoning_effort=given["reasoning_effort"],
+    )
+    include_usage = chat.stream and bool((given["stream_options"] or {}).get("include_usage"))
+    return Parsed(chat, Wishes(functions, include_usage), ignored)
+
+
+# Messages
+
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant",
+          "tool": "tool", "function": "tool"}
+_role = one_of(*_ROLES)
+
+
+def _message(value: object, path: str) -> Message:
+    wire_role = read(an_object(value, path), path, "role", _role)
+    role = _ROLES[wire_role]
+    content = _content(value, path, role)
+    calls = []
+    if role == "assistant":
+        content = content or tuple(filter(None, [read(value, path, "refusal", text, "")]))
+        calls += read(value, path, "tool_calls", array(_call), ())
+        calls += filter(None, [read(value, path, "function_call", _old_call, None)])
+    name = read(value, path, "name", text, REQUIRED if wire_role == "function" else None)
+    answers = read(value, path, "tool_call_id", text, "") if wire_role == "tool" else None
+    return Message(role, content, name, tuple(calls), answers)
+
+
+def _content(message: dict, path: str, role: str) -> tuple[str | Image, ...]:
+    value = message.get("content")
+    path = f"{path}.content"
+    if isinstance(value, str):
+        return (value,) if value else ()
+    if isinstance(value, list):
+        if not value and role in ("system", "user"):
+            raise unexpected(path, "a string or at least 1 part", value, "empty_array")
+        return tuple([_part(part, f"{path}[{i}]", role) for i, part in enumerate(value)])
+    if value is not None:
+        raise unexpected(path, "a string or an array of parts", value, "invalid_type")
+    if role in ("system", "user"):
+        raise missing(path)
+    return ()
+
+
+_PARTS = {"system": ("text",), "user": ("text", "image_url"), "assistant": ("text", "refusal"),
+          "tool": ("text",)}
+
+
+def _part(value: object, path: str, role: str) -> str | Image:
+    kind = read(an_object(value, path), path, "type", text)
+    if kind not in _PARTS[role]:
+        known = kind in ("image_url", "input_audio", "file", "refusal")
+        raise unexpected(f"{path}.type", f"{either(_PARTS[role])} in a message of role {role}",
+                         kind, "unsupported_value" if known else "invalid_value")
+    if kind != "image_url":
+        return read(value, path, kind, text)
+    return read(value, path, "image_url", _image)
+
+
+def _image(value: object, path: str) -> Image:
+    if isinstance(value, str):
+        return _image_url(value, path)
+    return read(an_object(value, path), path, "url", _image_url)
+
+
+def _image_url(value: object, path: str) -> Image:
+    return Image(image_url(value, path), path)
+
+
+def _count_images(messages: tuple[Message, ...]) -> None:
+    images = [(i, j) for i, message in enumerate(messages) if message.role == "user"
+              for j, part in enumerate(message.content) if isinstance(part, Image)]
+    if len(images) > MAX_IMAGES:
+        i, j = images[MAX_IMAGES]
+        path = f"messages[{i}].content[{j}].image_url"
+        raise BadRequest(f"{path}: expected at most {MAX_IMAGES} images in all, got {len(images)}",
+                         code="invalid_value", param=path)
+
+
+# Tools and calls
+
+def _function(value: object, path: str) -> tuple[dict, str]:
+    """What {"type": "function", "function": {...}} wraps, and its path; or the flat form itself."""
+    kind = read(an_object(value, path), path, "type", text, "function")
+    if kind != "function":
+        raise unexpected(f"{path}.type", "function", kind,
+                         "unsupported_value" if kind == "custom" else "invalid_value")
+    if value.get("function") is None and "name" in value:
+        return value, path
+    return read(value, path, "function", an_object), f"{path}.function"
+
+
+def _old_function(value: object, path: str) -> tuple[dict, str]:
+    return an_object(value, path), path
+
+
+def _call(value: object, path: str) -> WholeCall:
+    function, inner = _function(value, path)
+    return WholeCall(read(value, path, "id", text, ""), read(function, inner, "name", text),
+                     read(function, inner, "arguments", arguments, "{}"))
+
+
+def _old_call(value: object, path: str) -> WholeCall:
+    return WholeCall("", read(an_object(value, path), path, "name", text),
+                     read(value, path, "arguments", arguments, "{}"))
+
+
+# OpenAI takes a-zA-Z0-9_- up to 64; tools of MCP servers have longer names with . / and :
+_tool_name = spelled("a-zA-Z0-9_.:/-", 128)
+_format_name = spelled("a-zA-Z0-9_-", 64)
+
+
+def _tools(given: dict) -> tuple[Tool, ...]:
+    tools, functions = given["tools"] or [], given["functions"] or []
+    if tools and functions:
+        raise BadRequest("functions: expected tools or functions, got both", code="invalid_value",
+                         param="functions")
+    found = {}
+    for function, path in [*array(_function)(tools, "tools"),
+                           *array(_old_function)(functions, "functions")]:
+        name = read(function, path, "name", _tool_name)
+        if name in found:
+            raise unexpected(f"{path}.name", "a name that no other tool has", name)
+        read(function, path, "strict", boolean, False)
+        found[name] = Tool(name, read(function, path, "description", text, ""),
+                           read(function, path, "parameters", tree, NO_ARGUMENTS))
+    return tuple(found.values())
+
+
+def _tool_choice(given: dict, offered: tuple[str, ...]) -> ToolChoice:
+    path = "function_call" if given["tool_choice"] is None else "tool_choice"
+    value = given[path]
+    if value is None:
+        value = "auto"
+    if isinstance(value, str):
+        if value == "required" and not offered:
+            raise unexpected(path, "none or auto, as there are no tools", value)
+        return ToolChoice(value if offered else "none")
+    if value.get("type") == "allowed_tools":
+        allowed = read(value, path, "allowed_tools", an_object)
+        path = f"{path}.allowed_tools"
+        mode = read(allowed, path, "mode", one_of("auto", "required"))
+        chosen = read(allowed, path, "tools", array(_function, 1, MAX_TOOLS))
+    else:
+        mode, chosen = "required", [_function(value, path)]
+    names = {}
+    for function, inner in chosen:
+        name = read(function, inner, "name", text)
+        if name not in offered:
+            raise unexpected(f"{inner}.name", "the name of one of the tools", name)
+        names[name] = None
+    return ToolChoice(mode, tuple(names))
+
+
+def _format(value: dict, path: str) -> Format:
+    kind = read(value, path, "type", one_of("text", "json_object", "json_schema"))
+    if kind != "json_schema":
+        return Format(kind)
+    inner = read(value, path, "json_schema", an_object)
+    path = f"{path}.json_schema"
+    read(inner, path, "strict", boolean, False)
+    return Format(kind, read(inner, path, "name", _format_name), read(inner, path, "schema", tree, None))
+
+
+# Replies
+
+class ChunkWriter:
+    """A reply as chunks, in the order that the API keeps: roles, deltas, finish, usage, [DONE]. Each choice has
+    its own deltas, and a delta one kind of content: clients lose the second of two."""
+
+    def __init__(self, identity: Identity, chat: Chat, wishes: Wishes):
+        self._id, self._identity, self._n, self._wishes = f"chatcmpl-{identity.token}", identity, chat.n, wishes
+        # A chunk's JSON text before and after what stands in its `choices`: a delta is text between the two.
+        self._before = (f'{{"id":"{self._id}","object":"chat.completion.chunk","created":{identity.created},'
+                        f'"model":{encode_basestring_ascii(identity.model)},"choices":[')
+        self._after = '],"usage":null}' if wishes.include_usage else "]}"
+
+    def begin(self) -> list[Frame]:
+        return [self._chunk(index, '{"role":"assistant","content":"","refusal":null}')
+                for index in range(self._n)]
+
+    def add(self, index: int, event: Event) -> list[Frame]:
+        kind = type(event)
+        if kind is Text:
+            return [self._chunk(index, f'{{"content":{encode_basestring_ascii(event.text)}}}')]
+        if kind is Reasoning:
+            return [self._chunk(index, f'{{"reasoning_content":{json.dumps(event.text)}}}')]
+        if kind is ToolCall and not self._wishes.functions:
+            return [self._chunk(index, json.dumps({"tool_calls": [_tool_delta(event)]}))]
+        if kind is ToolCall and event.index == 0:
+            return [self._chunk(index, json.dumps({"function_call": _function_delta(event)}))]
+        if kind is Finish:
+            return [self._chunk(index, "{}", json.dumps(self._reason(event)))]
+        return []
+
+    def end(self, usage: Usage) -> list[Frame]:
+        done = Frame("[DONE]")
+        if not self._wishes.include_usage:
+            return [done]
+        return [Frame(f'{self._before}],"usage":{json.dumps(_usage(usage))}}}'), done]
+
+    def fail(self, error: ApiError) -> list[Frame]:
+        return [Frame(json.dumps(refusal(error, self._identity.request).body))]
+
+    def heartbeat(self) -> Frame:
+        return self._chunk(0, "{}")
+
+    def body(self, replies: Sequence[ReplySoFar], usage: Usage) -> dict:
+        """The completion. A call that was cut is not in it; in a stream its pieces have left, but they are no
+        JSON, and so no call either."""
+        return {"id": self._id, "object": "chat.completion", "created": self._identity.created,
+                "model": self._identity.model,
+                "choices": [self._choice(index, reply) for index, reply in enumerate(replies)],
+                "usage": _usage(usage)}
+
+    def _chunk(self, index: int, delta: str, finish: str = "null") -> Frame:
+        return Frame(f'{self._before}{{"index":{index},"delta":{delta},"logprobs":null,'
+                     f'"finish_reason":{finish}}}{self._after}')
+
+    def _choice(self, index: int, reply: ReplySoFar) -> dict:
+        content, calls = reply.text, reply.calls
+        message = {"role": "assistant", "content": content if content or not calls else None,
+                   "refusal": None}
+        if reasoning := reply.reasoning:
+            message["reasoning_content"] = reasoning
+        if calls and self._wishes.functions:
+            message["function_call"] = {"name": calls[0].name, "arguments": calls[0].arguments}
+        elif calls:
+            message["tool_calls"] = [
+                {"id": call.id, "type": "function",
+                 "function": {"name": call.name, "arguments": call.arguments}} for call in calls]
+        return {"index": index, "message": message, "logprobs": None,
+                "finish_reason": self._reason(reply.finish)}
+
+    def _reason(self, finish: Finish) -> str:
+        return "function_call" if self._wishes.functions and finish.reason == "tool_calls" else finish.reason
+
+
+def _tool_delta(call: ToolCall) -> dict:
+    if call.id is None:
+        return {"index": call.index, "function": _function_delta(call)}
+    return {"index": call.index, "id": call.id, "type": "function", "function": _function_delta(call)}
+
+
+def _function_delta(call: ToolCall) -> dict:
+    return {"name": call.name, "arguments": call.arguments} if call.name else {
+        "arguments": call.arguments}
+
+
+def _usage(usage: Usage) -> dict:
+    return {
+        "prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.reasoning_tokens, "audio_tokens": 0,
+            "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0},
+        "source": usage.source}  # ours: whose count it is, upstream or estimate
+
+
+def refusal(error: ApiError, request: str) -> Refusal:
+    return Refusal(error.status, {"error": {"message": error.message, "type": error.type,
+                                            "param": error.param, "code": error.code}})
+
+
+_ASKED = {"model": "claude-sonnet-4-5-20250929", "messages": [{"role": "user", "content": "Hi"}]}
+_STREAM = {**_ASKED, "stream": True}
+_SAID = (Text("Hello"), Text(", world"), Usage(9, 4), Finish("stop"))
+_CALLED = (ToolCall(0, "call_0123456789abcdef01234567", "get_weather", '{"city":'),
+           ToolCall(0, None, None, '"Paris"}'), Usage(52, 12), Finish("tool_calls"))
+
+CHAT_COMPLETIONS = Dialect(
+    name="chat_completions", what='A completion, or chunks with `"stream": true`',
+    paths=("/v1/chat/completions", "/chat/completions"),
+    parameters=PARAMETERS, parse=parse, writer=ChunkWriter, error=refusal,
+    examples=(
+        Example("A completion", _ASKED, _SAID),
+        Example("A completion with a tool call", _ASKED, _CALLED),
+        Example("A stream, with `include_usage`", {**_STREAM, "stream_options": {"include_usage": True}}, _SAID),
+        Example("A stream with a tool call", _STREAM, _CALLED),
+        Example("A stream that fails", _STREAM, _SAID[:1], UpstreamCut("Cursor's stream was cut"))))

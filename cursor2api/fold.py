@@ -1,0 +1,75 @@
+"""From the events of one reply to the reply: what a body shows, what is kept, what the end of a stream repeats."""
+
+import json
+from dataclasses import dataclass, field
+from io import StringIO
+
+from .chat import WholeCall
+from .events import Event, Finish, Reasoning, Text, ToolCall, Usage
+
+
+@dataclass(slots=True)
+class _Part:
+    """Consecutive pieces of one `kind`; `id` and `name` are a call's."""
+
+    kind: type[Text] | type[Reasoning] | type[ToolCall]
+    id: str = ""
+    name: str = ""
+    written: StringIO = field(default_factory=StringIO)
+
+
+class ReplySoFar:
+    """One choice's reply, as far as its events have come; `usage` and `finish` are None until theirs has."""
+
+    def __init__(self):
+        self.usage: Usage | None = None
+        self.finish: Finish | None = None
+        self._parts: list[_Part] = []
+        self._calls: dict[int, _Part] = {}
+
+    def add(self, event: Event) -> None:
+        kind = type(event)
+        if kind is Text or kind is Reasoning:
+            if not self._parts or self._parts[-1].kind is not kind:
+                self._parts.append(_Part(kind))
+            self._parts[-1].written.write(event.text)
+        elif kind is ToolCall:
+            if event.id is not None:
+                self._calls[event.index] = _Part(kind, event.id, event.name)
+                self._parts.append(self._calls[event.index])
+            self._calls[event.index].written.write(event.arguments)
+        elif kind is Usage:
+            self.usage = event
+        elif kind is Finish:
+            self.finish = event
+
+    @property
+    def parts(self) -> list[Text | Reasoning | WholeCall]:
+        """All that was said, in order.
+
+        A call that was cut with the reply is left out: its arguments are no JSON, and so it is no call.
+        """
+        cut = self.finish is not None and self.finish.reason == "length"
+        return [WholeCall(part.id, part.name, part.written.getvalue()) if part.kind is ToolCall
+                else part.kind(part.written.getvalue()) for part in self._parts
+                if not (cut and part.kind is ToolCall and not _is_json(part.written.getvalue()))]
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.parts if type(part) is Text)
+
+    @property
+    def reasoning(self) -> str:
+        return "".join(part.text for part in self.parts if type(part) is Reasoning)
+
+    @property
+    def calls(self) -> list[WholeCall]:
+        return [part for part in self.parts if type(part) is WholeCall]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,165 @@
+"""The only path of a chat, in every dialect: its body is parsed, its replies are opened, and their events leave
+as a stream or as one body. What is refused before the first byte is raised as an ApiError.
+
+Here the clock is read and ids are made.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, nullcontext
+from functools import partial
+
+from werkzeug.wrappers import Response
+from werkzeug.wsgi import ClosingIterator
+
+from . import sse
+from ..agents.conversation import Conversation
+from ..chat import Chat
+from ..dialects import Dialect, Identity, Options, Parsed, Writer
+from ..dialects.checks import load
+from ..effects.reply import ReplyRules, reply, side_by_side
+from ..events import Event, Note, Waiting
+from ..fold import ReplySoFar
+from ..held import token
+from .deadline import Deadline
+from .record import RequestRecord
+from .request import ApiRequest, read_body
+from .service import Service
+
+log = logging.getLogger("cursor2api")
+
+UNBUFFERED = {"X-Accel-Buffering": "no"}  # nginx would gather it
+SENT_AT_ONCE = 16_000  # bytes for which the system has room: no thread waits for the caller to take them
+LARGE = 1_000_000  # bytes of a body whose objects may take 25 times as much: one is parsed at a time
+
+Headers = Callable[[str], dict[str, str]]  # those of a reply, by what x-cursor2api-usage shall say
+
+
+class Streamed(Response):
+    """A response that is sent as it is made."""
+
+    def get_wsgi_headers(self, environ):
+        return self.headers  # no length to be found, no place to be made whole: no copy either
+
+    def get_app_iter(self, environ):
+        return ClosingIterator(self.response, self.close)  # it is bytes already
+
+
+def serve(dialect: Dialect, request: ApiRequest, service: Service) -> Response:
+    """The answer to a chat. Raises ApiError."""
+    config, caller, record = service.config, request.caller, request.record
+    service.keys.count(caller)
+    chat, wishes, ignored = _parsed(dialect, request, service)
+    deadline = Deadline(request, service)
+    service.check_upstream(caller.upstream_key)
+    with ExitStack() as stack:
+        stack.enter_context(service.keys.streams(caller, chat.n))
+        record.queued = stack.enter_context(service.slot(chat.n, deadline.look))
+        choice = service.models.choose(chat.model, chat.reasoning_effort, caller.upstream_key)
+        record.model = choice.model.id
+        service.keys.allow(caller, choice.model.id)
+        writer = dialect.writer(Identity(token(), int(time.time()), choice.model.id, record.id), chat, wishes)
+        conversations = service.agents.open(chat, choice, caller.name, caller.upstream_key, token()[:8])
+        for conversation in conversations:
+            stack.callback(conversation.end)
+        pairs = _replies(conversations, chat, service, record.id)
+        stack.callback(pairs.close)
+        pairs = record.counted(deadline.over(pairs), chat.stream)
+        unused = ("reasoning_effort",) if chat.reasoning_effort and not choice.effort_used else ()
+        headers = partial(_headers, conversations[0], record, ignored + unused)
+        if not chat.stream:
+            texts = body_text(writer, pairs, chat.n, record)
+            return _whole(texts, record, headers, config.body_heartbeat_s, stack,
+                          lambda error: dialect.error(error, record.id).body)
+        deadline.wait(conversations, config.first_byte_s)
+        record.opened = record.clock()
+        return _until_closed(stack, Streamed(
+            sse.stream(writer, pairs, record, config.heartbeat, config.heartbeat_s),
+            mimetype="text/event-stream", headers={**headers("in-stream"), **UNBUFFERED}))
+
+
+def _parsed(dialect: Dialect, request: ApiRequest, service: Service) -> Parsed:
+    body = read_body(request)
+    with service.parsing if len(body) > LARGE else nullcontext():
+        return dialect.parse(load(body), Options(service.config.max_n, service.config.strict_params))
+
+
+def _replies(conversations: list[Conversation], chat: Chat, service: Service,
+             id: str) -> Iterator[tuple[int, Event]]:
+    """The (index of the choice, event) pairs of all choices."""
+    config = service.config
+    rules = ReplyRules(hold=not chat.stream, expose_thinking=config.expose_thinking,
+                       whole_calls=config.tool_streaming == "whole",
+                       insist_on_call=config.kilo_tool_strict)
+    replies = [reply(conversation, chat, conversation.whole, rules, new_call_id, partial(_log_note, id),
+                     conversation.keep)
+               for conversation in conversations]
+    if config.debug_content:
+        log.info("prompt", extra={"facts": {"id": id, "content": conversations[0].prompt.text}})
+        replies = [_logged(each, id) for each in replies]
+    return side_by_side(replies)
+
+
+def new_call_id() -> str:
+    """An id for a tool call: `call_` and 24 random characters."""
+    return f"call_{token()}"
+
+
+def _log_note(id: str, note: Note) -> None:
+    log.info("tool call", extra={"facts": {"id": id, "tool": note.name, "call": note.id, "why": note.why}})
+
+
+def _logged(events: Iterable[Event], id: str) -> Iterator[Event]:
+    said = []
+    for event in events:
+        said.append(getattr(event, "text", None) or getattr(event, "arguments", ""))
+        yield event
+    log.info("reply", extra={"facts": {"id": id, "content": "".join(said)}})
+
+
+def _headers(conversation: Conversation, record: RequestRecord, ignored: tuple[str, ...],
+             usage: str) -> dict[str, str]:
+    """What is known of a reply when its headers leave."""
+    record.agent = conversation.kind
+    headers = {"x-cursor2api-agent": record.agent, "x-cursor2api-usage": usage}
+    if ignored:
+        headers["x-cursor2api-ignored"] = ", ".join(ignored)
+    if left_out := conversation.prompt.left_out:
+        headers["x-cursor2api-left-out"] = f"{left_out} messages"
+    return headers
+
+
+def body_text(writer: Writer, pairs: Iterable[tuple[int, Event]], n: int,
+              record: RequestRecord) -> Iterator[str]:
+    """The reply as one JSON text; an empty text before it stands for each Waiting."""
+    replies = [ReplySoFar() for _ in range(n)]
+    for index, event in pairs:
+        if type(event) is Waiting:
+            yield ""
+        else:
+            replies[index].add(event)
+    text = json.dumps(writer.body(replies, record.usage))
+    record.whole = True
+    yield text
+
+
+def _whole(texts: Iterator[str], record: RequestRecord, headers: Headers, every: float, stack: ExitStack,
+           refused: Callable) -> Response:
+    """The one text that is not empty; after `every` seconds without it the response starts anyway."""
+    end = record.clock() + every
+    while not (text := next(texts)) and not (every and record.clock() >= end):
+        pass
+    if text:
+        response = Response(text, mimetype="application/json", headers=headers(record.usage.source))
+        return response if len(text) < SENT_AT_ONCE else _until_closed(stack, response)
+    return _until_closed(stack, Streamed(
+        sse.body(texts, record, every, refused), mimetype="application/json",
+        headers={**headers("in-body"), **UNBUFFERED}))
+
+
+def _until_closed(stack: ExitStack, response: Response) -> Response:
+    """The response; what `stack` holds is let go when it has been sent."""
+    response.call_on_close(stack.pop_all().close)
+    return response
