@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from cursor2api.server import page as site
 from cursor2api.agents.agents import Agents
 from cursor2api.config import CURSOR_URL, INSTALL_SDK, Config, ConfigError, digest
 from cursor2api.agents.store import AgentStore
+from cursor2api.dialects import Dialect
+from cursor2api.dialects.served import DIALECTS
 from cursor2api.server.keys import Keys, read_digests
 from cursor2api.server.metrics import Metrics
 from cursor2api.models import Models
@@ -112,7 +115,7 @@ def read_page(config: Config) -> dict[str, site.File]:
     return site.read(HERE / "static", **{"reference.json": json.dumps(about, separators=(",", ":")).encode()})
 
 
-def create_app(config: Config, upstream=None) -> App:
+def create_app(config: Config, upstream=None, dialects: Sequence[Dialect] = DIALECTS) -> App:
     """The service as a WSGI callable, before `upstream` or the configured one. Raises ConfigError."""
     upstream = upstream or make_upstream(config)
     models = Models(upstream.models, config.models, config.model_aliases) if upstream else None
@@ -122,7 +125,7 @@ def create_app(config: Config, upstream=None) -> App:
     return App(Service(
         config, upstream, agents, models, keys, Slots(streams, config.threads - streams - 2, time.monotonic),
         Metrics(os.environ.get("PROMETHEUS_MULTIPROC_DIR"), streams),
-        read_page(config)))
+        read_page(config)), dialects)
 
 
 def main() -> int:

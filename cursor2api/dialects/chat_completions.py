@@ -13,33 +13,9 @@ from ..errors import ApiError, BadRequest, UpstreamCut
 from ..events import Event, Finish, Reasoning, Text, ToolCall, Usage
 from ..fold import ReplySoFar
 from . import Dialect, Example, Frame, Identity, Options, Parsed, Refusal
-from .checks import (
-    MAX_IMAGES,
-    NO_ARGUMENTS,
-    REQUIRED,
-    SHOWN,
-    Parameter,
-    an_object,
-    arguments,
-    array,
-    boolean,
-    either,
-    image_url,
-    integer,
-    members,
-    missing,
-    number,
-    one_of,
-    or_string,
-    read,
-    read_parameters,
-    refused,
-    spelled,
-    string,
-    text,
-    tree,
-    unexpected,
-)
+from .checks import (MAX_IMAGES, NO_ARGUMENTS, REQUIRED, SHOWN, Parameter, an_object, arguments, array,
+                     boolean, either, image_url, integer, members, missing, number, one_of, or_string, read,
+                     read_parameters, refused, spelled, string, text, tree, unexpected)
 
 MAX_TOOLS = 128
 

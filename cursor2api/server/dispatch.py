@@ -86,8 +86,7 @@ class App:
                 f"{request.method} is not allowed here: expected {allowed}", status=405,
                 type="invalid_request_error", code="method_not_supported", headers={"Allow": allowed}))
         except HTTPException as error:
-            return refused(ApiError(error.description, status=error.code,
-                                            type="invalid_request_error"))
+            return refused(ApiError(error.description, status=error.code, type="invalid_request_error"))
         except Exception:
             log.exception("a fault", extra={"facts": {"id": request.record.id, "route": request.record.route}})
             return refused(InternalError())
