@@ -5,6 +5,7 @@ leaves one log line and its counts.
 import ipaddress
 import logging
 import re
+import secrets
 import time
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -16,7 +17,6 @@ from werkzeug.wrappers import Response
 from ..dialects import Dialect
 from ..dialects.served import DEFAULT, DIALECTS
 from ..errors import ApiError, InternalError, KeyRefused, UpstreamError
-from ..held import token
 from .keys import Caller
 from .service import Service
 from .record import RequestRecord
@@ -37,7 +37,7 @@ FORWARDED = {"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_V
 
 def new_id() -> str:
     """Of a request that brings none of its own."""
-    return f"req_{token()}"
+    return f"req_{secrets.token_hex(12)}"
 
 
 class App:

@@ -6,6 +6,7 @@ Here the clock is read and ids are made.
 
 import json
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, nullcontext
@@ -22,7 +23,6 @@ from ..dialects.checks import load
 from ..effects.reply import ReplyRules, reply, side_by_side
 from ..events import Event, Note, Waiting
 from ..fold import ReplySoFar
-from ..held import token
 from .deadline import Deadline
 from .record import RequestRecord
 from .request import ApiRequest, read_body
@@ -60,8 +60,8 @@ def serve(dialect: Dialect, request: ApiRequest, service: Service) -> Response:
         choice = service.models.choose(chat.model, chat.reasoning_effort, caller.upstream_key)
         record.model = choice.model.id
         service.keys.allow(caller, choice.model.id)
-        writer = dialect.writer(Identity(token(), int(time.time()), choice.model.id, record.id), chat, wishes)
-        conversations = service.agents.open(chat, choice, caller.name, caller.upstream_key, token()[:8])
+        writer = dialect.writer(Identity(secrets.token_hex(12), int(time.time()), choice.model.id, record.id), chat, wishes)
+        conversations = service.agents.open(chat, choice, caller.name, caller.upstream_key, secrets.token_hex(4))
         for conversation in conversations:
             stack.callback(conversation.end)
         pairs = _replies(conversations, chat, service, record.id)
@@ -104,7 +104,7 @@ def _replies(conversations: list[Conversation], chat: Chat, service: Service,
 
 def new_call_id() -> str:
     """An id for a tool call: `call_` and 24 random characters."""
-    return f"call_{token()}"
+    return f"call_{secrets.token_hex(12)}"
 
 
 def _log_note(id: str, note: Note) -> None:
