@@ -1,21 +1,17 @@
-"""The services we call, one adapter a file, all behind `open(plan, key) -> Stream`.
+"""The services we call, one adapter a file; a Run (run.py) is how a reply hears what one of them says.
 
 An adapter has `name` and
   models(key)        Cursor's model objects, or None where there is no list
-  open(plan, key)    a Stream
+  open(prompt, key="", queue=None) -> Run
   sweep(age)         deletes what a crash left, older than `age` seconds
   left()             ids of what this service has upstream, at work or left by a crash
   close(seconds)     returns when nothing is left running, or after that time: then the log tells what is
-where `key` is the caller's own, or "" for the gateway's. A Stream has
-  wait(seconds)      until the upstream has said yes, which it tells, at most for about that time; raises
-                     a refusal
-  iteration          events; begins with Waiting while the upstream has not answered
-  follow_up(plan, reply)   the next events answer this plan on the same conversation
-  close()            nothing is left running; callable at any time, more than once
-An upstream whose agents can be kept (agents.py) has also
-  open(plan, key, agent=id)   a Stream on an agent that is there and idle
+where `key` is the caller's own, or "" for the gateway's, and runs with one `queue` are heard side by side.
+An adapter whose agents can be kept has also
+  open(..., agent=name)    a Run on an agent that is there and idle
   delete(agent)            off the request's path; the agent is of the gateway's own key
-and its Stream
-  ended(seconds)     whether Finish has come, or comes within that time without another word
-  release()          what open and delete know the agent by; close() then leaves it alone
+An adapter gives its runs an Agent, all of whose methods are called in the run's own thread and may block:
+  answer(run)        takes the run's prompt, and says the events of its answer; raises ApiError and Ended
+  delete()           nothing of the agent is left; called unless the run was released
+  name               what `open` and `delete` know the agent by
 """
