@@ -119,7 +119,7 @@ def test_parameters_of_a_model_reach_its_agent(gate):
 
 
 def test_the_bridges_sign_of_life_is_none_of_cursor():
-    with gateway(upstream="sdk", environ={"TIMEOUT": "1", "HEARTBEAT_S": "0.1"}) as gate:
+    with gateway(upstream="sdk", environ={"TIMEOUT": "2", "HEARTBEAT_S": "0.1"}) as gate:
         for _ in range(2):
             gate.simulator.script({"replies": [{"text": "one two three", "stall_after": 1, "delay": 10,
                                                 "heartbeat": 0.1, "heartbeats": True}]})

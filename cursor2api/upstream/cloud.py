@@ -114,7 +114,8 @@ class Agent:
         self._http, self._auth, self._own = http, _auth(key), bool(key)
         self._id, _, self._run_id = (name or f"bc-{uuid.uuid4()}").partition("/")
         self._path = f"/v1/agents/{quote(self._id)}"
-        self._coming = False  # Cursor was asked to make it and has not answered
+        self._asked = bool(name)  # there may be something to delete
+        self._coming = False      # Cursor was asked to make it and has not answered
         self._heard: Transcript | None = None  # of the last run that was begun here
 
     @property
@@ -132,7 +133,8 @@ class Agent:
     def delete(self) -> None:
         """Nothing of it is left at Cursor. A failure is logged, since nobody waits for it."""
         self._cancel()
-        self._tidy("DELETE", self._path)
+        if self._asked:
+            self._tidy("DELETE", self._path)
 
     def _cancel(self) -> None:
         """Ends the run that may still go on."""
@@ -160,7 +162,7 @@ class Agent:
         prompt = run.take_prompt()
         path, body = f"{self._path}/runs", {"prompt": _prompt(prompt)}
         if not self._run_id:
-            path, self._coming = "/v1/agents", True
+            path, self._asked, self._coming = "/v1/agents", True, True
             body |= {"agentId": self._id, "name": AGENT_NAME, "env": {"type": "cloud"}, "repos": [],
                      "model": {"id": prompt.model}}
             if prompt.params:

@@ -293,29 +293,34 @@ class _Adapter(HTTPAdapter):
 
 
 class _Watch:
-    """A thread that ends the exchanges that are late; there is none before the first exchange."""
+    """A thread that ends the exchanges that are late; it is there as long as any are open."""
 
     def __init__(self):
         self._open: set[Exchange] = set()
-        self._some, self._started = threading.Event(), threading.Lock()
+        self._looking, self._lock = False, threading.Lock()
 
     def add(self, exchange: Exchange) -> None:
-        self._open.add(exchange)
-        self._some.set()
-        if self._started.acquire(blocking=False):
-            threading.Thread(target=self._look, name="deadlines", daemon=True).start()
+        with self._lock:
+            self._open.add(exchange)
+            if not self._looking:
+                self._looking = True
+                threading.Thread(target=self._look, name="deadlines", daemon=True).start()
 
     def discard(self, exchange: Exchange) -> None:
-        self._open.discard(exchange)
+        with self._lock:
+            self._open.discard(exchange)
 
     def _look(self) -> None:
-        while self._some.wait():
-            self._some.clear()
-            while self._open:
-                time.sleep(LOOK_S)
-                now = time.monotonic()
-                for exchange in list(self._open):
-                    exchange.look(now)
+        while True:
+            time.sleep(LOOK_S)
+            with self._lock:
+                found = list(self._open)
+                self._looking = bool(found)
+            if not found:
+                return
+            now = time.monotonic()
+            for exchange in found:
+                exchange.look(now)
 
 
 def json_object(text: str) -> dict | None:
