@@ -56,7 +56,8 @@ PURE = {name for name, room in ROOMS.items() if room <= ROOMS["dialects.served"]
 WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 FOREIGN = {
     "effects.schema": {"attrs", "jsonschema", "referencing"},
-    "upstream.http": {"certifi", "requests", "urllib3"}, "server.metrics": {"prometheus_client"}, "agents.redis_store": {"redis"},
+    "upstream.http": {"certifi", "requests", "urllib3"}, "server.metrics": {"prometheus_client"},
+    "agents.redis_store": {"redis"},
     "server.page": {"werkzeug"}, "server.request": {"werkzeug"}, "server.serve": {"werkzeug"},
     "server.views": {"werkzeug"}, "server.dispatch": {"werkzeug"},
     "server.worker": {"gunicorn"}, "simulator.cursor": {"werkzeug"}, "simulator.demands": {"werkzeug"},
