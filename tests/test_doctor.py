@@ -118,7 +118,8 @@ def test_a_failure_is_found_and_what_to_do_is_said(name, script, environ, check,
     wait = "3" if check == "nothing is left behind" else "60"
     status, findings, printed = examine(script, "--wait", wait, **environ)
     assert status == 1
-    assert [finding["check"] for finding in findings.values() if finding["status"] == "FAIL"] == [check]
+    failed = [finding for finding in findings.values() if finding["status"] == "FAIL"]
+    assert [finding["check"] for finding in failed] == [check], failed
     assert detail in findings[check]["detail"] and advice in findings[check]["advice"]
     assert KEY not in printed and "Traceback" not in printed
 
