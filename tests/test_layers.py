@@ -27,6 +27,7 @@ ROOMS = {name: room for room, names in enumerate([
     ["server.service", "server.reference"],
     ["server.views"],
     ["server.dispatch"],
+    ["server.incoming"],
     ["server.worker"]]) for name in names}
 SIMULATOR = {"simulator.brain", "simulator.demands", "simulator.runs", "simulator.cursor"}
 ASIDE = {
