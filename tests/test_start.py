@@ -104,6 +104,20 @@ def test_the_folder_of_counts_serves_on_after_a_reload_and_goes_with_the_service
     assert not counts(tmp_path)
 
 
+def test_after_sigusr2_a_new_master_serves_on():
+    with gateway() as gate:
+        gate.process.send_signal(signal.SIGUSR2)
+        assert until(lambda: gate.log().count("Booting worker") == 2), gate.log()
+        [new] = set(re.findall(r"Listening at: .*\((\d+)\)", gate.log())) - {str(gate.process.pid)}
+        try:
+            gate.process.send_signal(signal.SIGTERM)
+            assert gate.process.wait(30) == 0
+            assert gate.say().ok
+        finally:
+            os.kill(int(new), signal.SIGTERM)
+        assert until(lambda: gate.log().count("Shutting down: Master") == 2)
+
+
 def test_a_folder_of_the_operator_is_used_and_left(tmp_path):
     own = tmp_path / "own"
     own.mkdir()
