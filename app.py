@@ -35,6 +35,7 @@ from cursor2api.server.views import routes
 from cursor2api.server.dispatch import App
 
 HERE = Path(__file__).resolve().parent
+GLIBC = {"MALLOC_ARENA_MAX": "1", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=1"}  # the Procfile's
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -153,7 +154,7 @@ def main() -> int:
 """, flush=True)
     server = subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{config.port}", "app:app"], cwd=HERE,
-        env={**os.environ, **started}, start_new_session=True)
+        env={**GLIBC, **os.environ, **started}, start_new_session=True)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: server.terminate())
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import ROOT, descendants, free_port, gateway, until
+from conftest import PROCFILE, ROOT, command, descendants, free_port, gateway, until
 
 README = (ROOT / "README.md").read_text("utf-8")
 CURLS = re.findall(r"^    (curl .*(?:\n {6}.*)*)", README, re.M)
@@ -48,6 +48,12 @@ def started():
 def test_the_start_says_what_runs(started):
     for word in (started.url + "/v1", "0000", "simulator", "no CURSOR_API_KEY", "curl"):
         assert word in started.banner
+
+
+def test_the_worker_has_the_procfiles_environment(started):
+    [worker] = [pid for pid in descendants(started.process.pid) if "gunicorn" in command(pid)][1:]
+    assert {f"{name}={value}" for name, value in PROCFILE.items()} <= {
+        *Path(f"/proc/{worker}/environ").read_text().split("\0")}
 
 
 @pytest.mark.parametrize("upstream, offered", [("auto", True), ("cloud", False)])
