@@ -40,7 +40,7 @@ class Worker(ThreadWorker):
         if not (goes_on := super().handle(conn)):  # Here the caller's end is waited for: the loop has others.
             wait = min(2.0, max(0.1, conn.timeout - time.monotonic()))
             util.close_graceful(conn.sock, wait, self.wsgi.service.config.max_body_bytes)
-            conn.close = lambda graceful: None
+            conn.close = lambda graceful=False: None
         return goes_on
 
     def handle_error(self, req, client, addr, exc):
