@@ -8,9 +8,9 @@ import resource
 import secrets
 import shutil
 import signal
-import socket
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 # Where the workers share their counts; it must be known before prometheus_client is imported. One of ours
@@ -27,7 +27,6 @@ from gunicorn.glogging import Logger  # noqa: E402
 from app import read_config  # noqa: E402
 from cursor2api.logs import settings  # noqa: E402
 from cursor2api.server.service import STOP_S  # noqa: E402
-from cursor2api.server.worker import RELOADS  # noqa: E402
 
 options = read_config()
 if ours:
@@ -59,32 +58,50 @@ logconfig_dict = settings(options.log_format, options.debug)
 
 
 class logger_class(Logger):
-    """Our own line tells of each request; gunicorn would gather its facts only to log none."""
+    """gunicorn's, without what is no news."""
 
     def access(self, resp, req, environ, request_time):
-        pass
+        """Our own line tells of each request; gunicorn would gather its facts only to log none."""
+
+    def exception(self, msg, *args, **kwargs):
+        """A caller who took nothing for SEND_TIMEOUT has left: gunicorn would log a fault."""
+        if not isinstance(sys.exc_info()[1], BlockingIOError):
+            super().exception(msg, *args, **kwargs)
 
 
-def when_ready(server):
-    """A connection reaches a worker, and takes a thread, only when something has come on it (Linux)."""
-    for listener in server.LISTENERS:
-        if listener.family != socket.AF_UNIX and hasattr(socket, "TCP_DEFER_ACCEPT"):
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(options.request_timeout))
+def pre_exec(server):
+    """SIGUSR2: gunicorn repeats `python path/of/gunicorn/__main__.py` where `python -m gunicorn` was said."""
+    args = server.START_CTX["args"]
+    if Path(args[1]).name == "__main__.py":
+        args[1:2] = ["-m", "gunicorn"]
 
 
 def on_reload(server):
-    """SIGHUP: what there is of workers is told to end when the new ones have begun."""
-    RELOADS[0] = (RELOADS[0] + 1) % 256
+    """SIGHUP: the workers that there are hear that others will take their place, and then SIGTERM."""
+    server.kill_workers(signal.SIGUSR2)
 
 
 def post_worker_init(worker):
     """SIGTERM drains first: the worker goes on answering, /ready with 503, while replies end."""
-    service = worker.wsgi.service
+    service, replaced = worker.wsgi.service, []
 
-    def end(number, frame):
-        worker.leave()
-        service.drain(lambda: worker.handle_exit(number, None))
-    signal.signal(signal.SIGTERM, end)
+    def drain():
+        if replaced:  # the others take what comes: nothing is refused here
+            worker.worker_connections = worker.max_keepalived = 0
+            worker.set_accept_enabled(False)
+            worker.murder_keepalived(force=True)
+        service.drain(partial(on_loop, end))
+
+    def end():
+        worker.handle_exit(signal.SIGTERM, None)
+        for connection in worker.pending_conns:  # on which nothing has come
+            connection.timeout = 0
+
+    def on_loop(call, *_):
+        worker.method_queue.defer(call)
+
+    signal.signal(signal.SIGUSR2, lambda *_: replaced.append(True))
+    signal.signal(signal.SIGTERM, partial(on_loop, drain))
     service.start()
     gc.freeze()  # a full collection need not look at what stays: 3 ms in which nothing else ran
 

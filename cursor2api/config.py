@@ -210,8 +210,8 @@ class Config:
     max_body_bytes: int = _option(
         20_000_000, _number(int, 1), "largest request body")
     request_timeout: float = _option(
-        60.0, _number(float, 0.1, DAY), "longest time for a whole request to come in; then its connection "
-        "ends")
+        60.0, _number(float, 0.1, DAY), "longest time for a whole request to come in, from the start of its "
+        "connection or, if that was kept alive, from its first byte; then the connection ends")
     send_timeout: float = _option(
         60.0, _number(float, 0.1, DAY), "how long a caller may take nothing of its reply; then the reply "
         "ends (Linux)")

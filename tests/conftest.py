@@ -21,6 +21,7 @@ from cursor2api.simulator import serve
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "claude-sonnet-4-5-20250929"
 UPSTREAMS = ["cloud", "uistream", "sdk"]
+PROCFILE = dict(word.split("=", 1) for word in (ROOT / "Procfile").read_text().split() if "=" in word)
 STAND_IN = shlex.join([sys.executable, "-I", str(ROOT / "cursor2api" / "simulator" / "bridge.py")])
 
 
@@ -107,7 +108,7 @@ def gateway(script=None, environ=None, upstream="simulator", scheme="http", **si
         process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--bind",
              f"127.0.0.1:{port}", "app:app"], cwd=ROOT,
-            env={"PATH": os.environ["PATH"], **settings}, stderr=log)
+            env={"PATH": os.environ["PATH"], **PROCFILE, **settings}, stderr=log)
         url = f"{scheme}://127.0.0.1:{port}"
         try:
             assert until(lambda: _up(url) or process.poll() is not None) and process.poll() is None

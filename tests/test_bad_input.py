@@ -5,8 +5,8 @@ import json
 import re
 import select
 import socket
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -515,3 +515,38 @@ def test_who_says_nothing_or_ends_slowly_holds_up_nobody(narrow):
     assert requests.get(narrow.url + "/health", timeout=10).ok
     for caller in callers:
         caller.close()
+
+
+HALF = POST + LENGTH + b"\r\n" + CHAT[:20]
+CLOSE = HEALTH[:-2] + b"Connection: close\r\n\r\n"
+# Name; a whole request, if the connection is kept alive after one; what is sent then; what is sent each second.
+HOLDING = [
+    ("nothing", b"", b"", b""), ("one byte", b"", b"G", b""), ("half a head", b"", HEALTH[:30], b""),
+    ("half a body", b"", HALF, b""), ("a byte a second", b"", b"G", b"E"),
+    ("a byte a second of a body", b"", HALF, b" "), ("a byte of a next request", HEALTH, b"G", b""),
+    ("half a body of a next request", HEALTH, HALF, b""), ("a request, and no end", b"", CLOSE, b""),
+    ("too much, slowly", b"", POST + b"Content-Length: 9999999999\r\n\r\n", b"a" * 1000)]
+
+
+@pytest.fixture(scope="module")
+def six():
+    with gateway(environ={"REQUEST_TIMEOUT": "2", "THREADS": "6", "MAX_STREAMS": "2"}) as one:
+        yield one
+
+
+@pytest.mark.parametrize("first, begun, more", [row[1:] for row in HOLDING], ids=[row[0] for row in HOLDING])
+def test_sixty_callers_keep_others_away_for_no_longer_than_one_request_may_take(six, first, begun, more):
+    with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+        callers = [stack.enter_context(connect(six)) for _ in range(60)]
+        for caller in callers if first else ():
+            caller.sendall(first)
+            while not caller.recv(1000).endswith(b"}"):
+                pass
+        for caller in callers:
+            caller.sendall(begun)
+        asked = pool.submit(requests.get, six.url + "/health", timeout=5)
+        while not wait([asked], 1).done:
+            for caller in callers:
+                with suppress(OSError):
+                    caller.sendall(more)
+        assert asked.result().ok

@@ -24,7 +24,7 @@ ROOMS = {name: room for room, names in enumerate([
     ["dialects.chat_completions"],
     ["dialects.served"],
     # 3: agents and upstream, strangers to each other
-    ["held", "server.keys"],
+    ["server.keys"],
     ["agents.fingerprint"],
     ["agents.store"],
     ["agents.redis_store"],
@@ -41,6 +41,7 @@ ROOMS = {name: room for room, names in enumerate([
     ["server.deadline"],
     ["server.serve", "server.views"],
     ["server.dispatch"],
+    ["server.incoming"],
     ["server.worker"]]) for name in names}
 STRANGERS = {"effects": {"dialects"}, "dialects": {"effects"},  # to each folder those of which it knows nothing
              "agents": {"dialects", "effects", "upstream"}, "upstream": {"dialects", "effects", "agents"}}

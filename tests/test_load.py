@@ -422,6 +422,28 @@ def test_without_descriptors_connections_wait_and_replies_go_on():
         assert gate.workers() == [worker]
 
 
+def test_without_threads_requests_wait_and_replies_go_on():
+    with gateway(script={"replies": [{"text": "done"}, {"text": "word " * 60, "delay": 0.05}]}
+                 ) as gate, ExitStack() as stack:
+        assert gate.say().ok and settled(gate)  # after which there is a thread that deletes agents
+        lines = begun(gate, stack)
+        [worker] = gate.workers()
+        before = resource.prlimit(worker, resource.RLIMIT_AS)
+        size = int(Path(f"/proc/{worker}/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.prlimit(worker, resource.RLIMIT_AS, (size + 6_000_000, before[1]))  # a stack takes more
+        callers = [stack.enter_context(socket.create_connection(("127.0.0.1", urlsplit(gate.url).port), 30))
+                   for _ in range(20)]
+        for caller in callers:
+            caller.sendall(b"GET /health HTTP/1.1\r\nHost: loc")
+        assert until(lambda: "can't start new thread" in gate.log())
+        assert list(lines)[-2:] == ["data: [DONE]", ""]
+        resource.prlimit(worker, resource.RLIMIT_AS, before)
+        for caller in callers:
+            caller.sendall(b"alhost\r\n\r\n")
+        assert all(b"200 OK" in caller.recv(1000) for caller in callers)
+        assert gate.workers() == [worker] and gate.log().count("a connection must wait") < 3
+
+
 def test_a_worker_that_is_killed_leaves_the_others_at_work():
     with gateway(environ={"WEB_CONCURRENCY": "2", "THREADS": "6", "MAX_STREAMS": "2", "QUEUE_S": "0"}, script={
             "replies": [{"text": "word " * 80, "delay": 0.05, "times": 0}]}) as gate, ExitStack() as stack:

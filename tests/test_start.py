@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import ROOT, descendants, free_port, gateway, until
+from conftest import PROCFILE, ROOT, command, descendants, free_port, gateway, until
 
 README = (ROOT / "README.md").read_text("utf-8")
 CURLS = re.findall(r"^    (curl .*(?:\n {6}.*)*)", README, re.M)
@@ -48,6 +48,12 @@ def started():
 def test_the_start_says_what_runs(started):
     for word in (started.url + "/v1", "0000", "simulator", "no CURSOR_API_KEY", "curl"):
         assert word in started.banner
+
+
+def test_the_worker_has_the_procfiles_environment(started):
+    [worker] = [pid for pid in descendants(started.process.pid) if "gunicorn" in command(pid)][1:]
+    assert {f"{name}={value}" for name, value in PROCFILE.items()} <= {
+        *Path(f"/proc/{worker}/environ").read_text().split("\0")}
 
 
 @pytest.mark.parametrize("upstream, offered", [("auto", True), ("cloud", False)])
@@ -102,6 +108,20 @@ def test_the_folder_of_counts_serves_on_after_a_reload_and_goes_with_the_service
         assert counts(tmp_path) == before
         assert 'route="list_models",status="200"} 1.0' in gate.get("/metrics").text
     assert not counts(tmp_path)
+
+
+def test_after_sigusr2_a_new_master_serves_on():
+    with gateway() as gate:
+        gate.process.send_signal(signal.SIGUSR2)
+        assert until(lambda: gate.log().count("Booting worker") == 2), gate.log()
+        [new] = set(re.findall(r"Listening at: .*\((\d+)\)", gate.log())) - {str(gate.process.pid)}
+        try:
+            gate.process.send_signal(signal.SIGTERM)
+            assert gate.process.wait(30) == 0
+            assert gate.say().ok
+        finally:
+            os.kill(int(new), signal.SIGTERM)
+        assert until(lambda: gate.log().count("Shutting down: Master") == 2)
 
 
 def test_a_folder_of_the_operator_is_used_and_left(tmp_path):
