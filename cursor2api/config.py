@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 CURSOR_URL = "https://api.cursor.com"
 INSTALL_SDK = f"{sys.executable} -m pip install -r requirements-sdk.txt"
 DAY = 86_400  # longer waits than this do not fit all clocks
-DEFAULT_KEY = "0000"
+DEVELOPMENT_KEY = "0000"  # everybody knows it: see server/development.py
 
 
 class ConfigError(Exception):
@@ -43,7 +43,7 @@ def _keys(value: str) -> tuple[tuple[str, str], ...]:
         if colon and not (re.fullmatch(r"[\w.-]{1,64}", name) and key):
             raise ValueError("KEY or NAME:KEY, comma-separated, names of letters, digits, . _ -")
         _key(key)
-        pairs.append((name or ("default" if key == DEFAULT_KEY else digest(key)[:8]), key))
+        pairs.append((name or digest(key)[:8], key))
     if not pairs:
         raise ValueError("at least one key")
     return tuple(pairs)
@@ -162,8 +162,8 @@ class Config:
     web_concurrency: int = _option(1, _number(int, 1, 512), "worker processes")
     threads: int = _option(64, _number(int, 6, 4096), "threads of a worker; a reply holds one")
     api_key: tuple[tuple[str, str], ...] = _option(
-        (("default", DEFAULT_KEY),), _keys, "keys that callers may use, comma-separated, each KEY or "
-        "NAME:KEY; with the default only callers on this machine are served", repr=False)
+        (), _keys, "keys that callers may use, comma-separated, each KEY or NAME:KEY; without it no key is good, "
+        "except 0000 under make run, from programs of the same user on the same machine", repr=False)
     api_key_file: str = _option(
         "", _text, "a file of further keys, a line each: NAME and the key's SHA-256 in hexadecimal")
     key_limits: tuple[tuple[str, KeyLimit], ...] = _option(

@@ -2,16 +2,15 @@
 leaves one log line and its counts.
 """
 
-import ipaddress
 import logging
 import re
 import time
-from functools import lru_cache, partial
-from urllib.parse import urlsplit
+from functools import partial
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response
 
+from . import development
 from ..errors import ApiError, InternalError, KeyRefused, UpstreamError
 from ..held import token
 from .keys import Caller
@@ -28,7 +27,6 @@ HEADER_NAMES = re.compile(r"[\w ,-]{1,1000}", re.ASCII)
 CORS = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", (
     "x-request-id, x-should-retry, retry-after, server-timing, x-cursor2api-upstream, "
     "x-cursor2api-agent, x-cursor2api-ignored, x-cursor2api-left-out, x-cursor2api-usage"))]
-FORWARDED = {"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_VIA"}
 
 
 def new_id() -> str:
@@ -85,43 +83,17 @@ class App:
 
 
 def _authorize(request: ApiRequest, service: Service) -> Caller:
-    """Raises InvalidKey without a good key; the default key is good on this machine only."""
+    """Raises InvalidKey, or ApiError 403 for a key that is not for this caller."""
     environ = request.environ
     authorization = environ.get("HTTP_AUTHORIZATION", "")
     caller = service.keys.identify([
         authorization[7:].strip() if authorization[:7].lower() == "bearer " else "",
         environ.get("HTTP_X_API_KEY", ""), environ.get("HTTP_API_KEY", "")])
-    if caller.default and not _from_here(environ):
-        raise ApiError("The default key 0000 is served to this machine only: set API_KEY to a key of "
-                       "your own", status=403, type="invalid_request_error", code="default_key")
+    if caller.development and not development.may_use(environ):
+        raise ApiError("The key 0000 of the development start is only for programs of the user who started it, "
+                       "and for its own page: set API_KEY to a key of your own", status=403,
+                       type="invalid_request_error", code="default_key")
     return caller
-
-
-def _from_here(environ: dict) -> bool:
-    """Whether a program of this machine asks, and no page of another host that a browser here shows."""
-    origin = environ.get("HTTP_ORIGIN", "")
-    hosts = [f"//{environ['HTTP_HOST']}"] if "HTTP_HOST" in environ else []
-    if origin == "null" or origin.lower().startswith(("http:", "https:")):
-        hosts.append(origin)
-    return (_loopback(environ.get("REMOTE_ADDR", "")) and all(_loopback(_host(url)) for url in hosts)
-            and FORWARDED.isdisjoint(environ))
-
-
-@lru_cache(100)
-def _host(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
-
-
-@lru_cache(100)
-def _loopback(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _error(request: ApiRequest, error: ApiError) -> Response:

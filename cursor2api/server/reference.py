@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 
 from . import sse
-from ..config import DEFAULT_KEY, Config
+from ..config import Config
 from ..dialects.encode import Identity, chunks, completion
 from ..errors import KINDS, UpstreamCut
 from ..events import Event, Finish, Text, ToolCall, Usage
@@ -37,13 +37,12 @@ CALLED = (ToolCall(0, "call_0123456789abcdef01234567", "get_weather", '{"city":'
 
 
 def reference(config: Config, *, version: str, started: int, routes: list[dict],
-              examples: dict[str, str]) -> dict:
-    """All of it; `started` is in unix seconds. No setting's value is in it, but for
-    the upstream's name and two that are true or false."""
+              examples: dict[str, str], keys: str = "set") -> dict:
+    """All of it; `started` is in unix seconds, `keys` one of set, none and development. No setting's value is
+    in it, but for the upstream's name and one that is true or false."""
     return {
         "version": version, "started": started, "upstream": config.upstream_in_use,
-        "default_key": DEFAULT_KEY in dict(config.api_key).values(),
-        "kilo_tool_strict": config.kilo_tool_strict, "routes": routes, "examples": examples,
+        "keys": keys, "kilo_tool_strict": config.kilo_tool_strict, "routes": routes, "examples": examples,
         "parameters": [
             {key: getattr(parameter, key) for key in ("name", "type", "range", "effect", "what")}
             for parameter in PARAMETERS],
