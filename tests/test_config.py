@@ -116,8 +116,10 @@ BAD = [
     ({"MAX_N": "129"}, "MAX_N"), ({"TOOL_STREAMING": "half"}, "TOOL_STREAMING"),
     *(({name: "maybe"}, name) for name in ("EXPOSE_THINKING", "STRICT_PARAMS", "KILO_TOOL_STRICT",
                                            "KEY_PASSTHROUGH", "DEBUG_CONTENT")),
-    *(({name: value}, name) for name in ("CURSOR_BASE_URL", "UISTREAM_URL")
-      for value in ("x", "ftp://x", "http://", "https:///x", "http:x", "http://a b", "//x", "http://?x")),
+    *(({name: value}, name) for name in ("CURSOR_BASE_URL", "UISTREAM_URL", "REDIS_URL")
+      for value in ("x", "ftp://x", "http://", "https:///x", "http:x", "http://a b", "//x", "http://?x",
+                    "user:secret@h", "http:/user:secret@h", "http://user:secret @h", "http://user:secret@[h",
+                    "http://user:sec/ret@h", "http://user:secret@h:99999", "http://user:secret@")),
     *(({"UISTREAM_HEADERS": value}, "UISTREAM_HEADERS")
       for value in ("X: secret", '["secret"]', '"secret"', "1", "null", '{"secret": null}',
                     '{"secret": {}}', "{'secret': 'x'}")),
@@ -150,6 +152,8 @@ def test_callers_keys_alone_make_cloud_the_upstream():
 
 
 def test_no_key_shows_when_the_settings_are_printed():
+    url = "//user:secret@host/"
     config = Config.read({"CURSOR_API_KEY": "secret", "API_KEY": "me:secret", "UISTREAM_HEADERS":
-                          '{"Authorization": "secret"}'})
+                          '{"Authorization": "secret"}', "CURSOR_BASE_URL": "http:" + url,
+                          "UISTREAM_URL": "http:" + url, "MODELS": "m", "REDIS_URL": "redis:" + url})
     assert "secret" not in repr(config)

@@ -124,6 +124,17 @@ def test_a_preflight_needs_no_key(gate):
     assert "Access-Control-Allow-Credentials" not in response.headers
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
+@pytest.mark.parametrize("path, pages", [
+    ("/v1/chat/completions", True), ("/models", True), (f"/v1/models/{MODEL}", True), ("/metrics", True),
+    ("/v1/responses", True), ("/", False), ("/static/app.js", False), ("/reference.json", False),
+    ("/openapi.json", False), ("/health", False), ("/ready", False), ("//ready/", False)])
+def test_pages_of_other_origins_may_read_only_what_needs_a_key(gate, method, path, pages):
+    headers = requests.request(method, gate.url + path, timeout=10, headers={
+        "Origin": "https://example.org", "Access-Control-Request-Method": "GET"}).headers
+    assert any(name.lower().startswith("access-control") for name in headers) == pages
+
+
 @pytest.mark.parametrize("path", ["//v1/models", "/v1//models", "/v1/models//", f"/v1//models/{MODEL}"])
 def test_a_base_url_may_end_in_a_slash(gate, path):
     assert gate.request("GET", path, allow_redirects=False).status_code == 200

@@ -5,7 +5,7 @@ leaves one log line and its counts.
 import logging
 import re
 import time
-from functools import partial
+from functools import lru_cache, partial
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response
@@ -108,9 +108,12 @@ def _headers(request: ApiRequest, response: Response, service: Service) -> list[
         ("queue", record.queued), ("upstream", record.opened and record.opened - record.started),
         ("total", record.clock() - record.started)) if seconds is not None)
     headers = [("x-request-id", record.id), ("Server-Timing", timing),
-               ("x-cursor2api-upstream", service.config.upstream_in_use or "none"), *CORS]
+               ("x-cursor2api-upstream", service.config.upstream_in_use or "none")]
     if "Cache-Control" not in response.headers:
         headers.append(("Cache-Control", "no-cache"))
+    if _is_open(SLASHES.sub("/", request.path)):
+        return headers  # what needs no key is not for pages of other origins
+    headers += CORS
     if request.method == "OPTIONS":
         asked = request.headers.get("Access-Control-Request-Headers", "")
         headers += [("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS"),
@@ -118,6 +121,15 @@ def _headers(request: ApiRequest, response: Response, service: Service) -> list[
                         "authorization, content-type, x-api-key, api-key, x-request-id")),
                     ("Access-Control-Max-Age", "86400"), ("Vary", "Access-Control-Request-Headers")]
     return headers
+
+
+@lru_cache(100)
+def _is_open(path: str) -> bool:
+    """Whether what is at this path needs no key."""
+    try:
+        return ROUTES.match(path, "GET")[0] in OPEN
+    except HTTPException:
+        return False
 
 
 def _note(record: RequestRecord, status: int, service: Service) -> None:
