@@ -19,7 +19,7 @@ from dotenv import dotenv_values
 from cursor2api import __version__
 from cursor2api.server import page as site
 from cursor2api.agents.agents import Agents
-from cursor2api.config import CURSOR_URL, INSTALL_SDK, Config, ConfigError, digest
+from cursor2api.config import CURSOR_URL, DEVELOPMENT_KEY, INSTALL_SDK, Config, ConfigError, digest
 from cursor2api.agents.store import AgentStore
 from cursor2api.dialects import Dialect
 from cursor2api.dialects.served import DIALECTS
@@ -109,25 +109,35 @@ def make_store(config: Config):
                           "knows, special characters of a password as %XX") from None
 
 
-def read_page(config: Config) -> dict[str, site.File]:
+def read_page(config: Config, keys: Keys) -> dict[str, site.File]:
     """The files of the page, with what it tells of the service as it is now."""
     examples = {path.name: path.read_text("utf-8") for path in sorted((HERE / "static/examples").iterdir())}
-    about = reference(config, version=__version__, started=int(time.time()), routes=routes(),
-                      examples=examples)
+    about = reference(config, version=__version__, started=int(time.time()), routes=routes(), examples=examples,
+                      keys="development" if keys.development else "set" if keys.exist else "none")
     return site.read(HERE / "static", **{"reference.json": json.dumps(about, separators=(",", ":")).encode()})
 
 
-def create_app(config: Config, upstream=None, dialects: Sequence[Dialect] = DIALECTS) -> App:
-    """The service as a WSGI callable, before `upstream` or the configured one. Raises ConfigError."""
+def create_app(config: Config, upstream=None, dialects: Sequence[Dialect] = DIALECTS, *,
+               development: bool = False) -> App:
+    """The service as a WSGI callable, before `upstream` or the configured one. Raises ConfigError.
+
+    With `development` and without API_KEY the key is 0000: see server/development.py.
+    """
     upstream = upstream or make_upstream(config)
     models = Models(upstream.models, config.models, config.model_aliases) if upstream else None
-    keys = Keys(config.api_key, read_keys(config), config.key_limits, config.key_passthrough, time.monotonic)
+    keys = Keys(config.api_key, read_keys(config), config.key_limits, config.key_passthrough, time.monotonic,
+                DEVELOPMENT_KEY if development and not config.api_key else "")
     agents = Agents(config, upstream, models.first, make_store(config)) if upstream else None
     streams = config.max_streams or config.threads - 4
     return App(Service(
         config, upstream, agents, models, keys, Slots(streams, config.threads - streams - 2, time.monotonic),
         Metrics(os.environ.get("PROMETHEUS_MULTIPROC_DIR"), streams),
-        read_page(config)), dialects)
+        read_page(config, keys)), dialects)
+
+
+def development() -> App:
+    """What `main` has gunicorn serve, on the loopback address only."""
+    return create_app(read_config(), development=True)
 
 
 def main() -> int:
@@ -142,8 +152,8 @@ def main() -> int:
                    "CURSOR_BASE_URL": simulator.stdout.readline().strip()}
         config = read_config(**started)
     base = f"http://127.0.0.1:{config.port}"
-    key = config.api_key[0][1]
-    masked = key if key == "0000" else f"{key[:2]}...{key[-2:]}" if len(key) > 8 else "..."
+    key = config.api_key[0][1] if config.api_key else DEVELOPMENT_KEY
+    masked = key if key == DEVELOPMENT_KEY else f"{key[:2]}...{key[-2:]}" if len(key) > 8 else "..."
     faster = (config.upstream, config.upstream_in_use) == ("auto", "cloud") and (
         f"\n  Faster     {INSTALL_SDK}: Cursor's SDK, 174 MB, boots no machine; see README.md") or ""
     print(f"""
@@ -158,7 +168,7 @@ def main() -> int:
     }", "messages": [{{"role": "user", "content": "Hello"}}]}}'
 """, flush=True)
     server = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{config.port}", "app:app"], cwd=HERE,
+        [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{config.port}", "app:development()"], cwd=HERE,
         env={"GLIBC_TUNABLES": GLIBC_TUNABLES, **os.environ, **started}, start_new_session=True)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: server.terminate())

@@ -166,7 +166,7 @@ def started(name: str, upstream: int, folder: Path):
                    f"{module}:app"]
         environ["WITHOUT"] = name.removeprefix(WITHOUT)
         environ |= {"UPSTREAM": "uistream" if name == "uistream" else "cloud", "CURSOR_API_KEY": "bench",
-                    "UISTREAM_URL": at + "/chat", "MODELS": "bench",
+                    "UISTREAM_URL": at + "/chat", "MODELS": "bench", "API_KEY": "0000",
                     "CURSOR_BASE_URL": at, "MAX_INPUT_LENGTH": "0",
                     "WEB_CONCURRENCY": str(WORKERS), "THREADS": str(THREADS)} | DEPLOYED | SET
     with open(folder / f"{name}.log", "wb") as log:

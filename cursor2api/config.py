@@ -9,12 +9,14 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from urllib.parse import urlsplit
 
 CURSOR_URL = "https://api.cursor.com"
 INSTALL_SDK = f"{sys.executable} -m pip install -r requirements-sdk.txt"
 DAY = 86_400  # longer waits than this do not fit all clocks
-DEFAULT_KEY = "0000"
+DEVELOPMENT_KEY = "0000"  # everybody knows it: see server/development.py
 
 
 class ConfigError(Exception):
@@ -43,7 +45,7 @@ def _keys(value: str) -> tuple[tuple[str, str], ...]:
         if colon and not (re.fullmatch(r"[\w.-]{1,64}", name) and key):
             raise ValueError("KEY or NAME:KEY, comma-separated, names of letters, digits, . _ -")
         _key(key)
-        pairs.append((name or ("default" if key == DEFAULT_KEY else digest(key)[:8]), key))
+        pairs.append((name or digest(key)[:8], key))
     if not pairs:
         raise ValueError("at least one key")
     return tuple(pairs)
@@ -117,9 +119,11 @@ def _one_of(*words):
 
 
 def _url(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#]\S*", value):
-        raise ValueError("an http:// or https:// URL")
-    return value
+    with suppress(ValueError):  # of a port that is no number, and of brackets
+        parts = urlsplit(value)
+        if re.fullmatch(r"https?://\S*", value) and parts.hostname and parts.port != 0:
+            return value
+    raise ValueError("an http:// or https:// URL, special characters of a password as %XX")
 
 
 def _base_url(value: str) -> str:
@@ -162,8 +166,8 @@ class Config:
     web_concurrency: int = _option(1, _number(int, 1, 512), "worker processes")
     threads: int = _option(64, _number(int, 6, 4096), "threads of a worker; a reply holds one")
     api_key: tuple[tuple[str, str], ...] = _option(
-        (("default", DEFAULT_KEY),), _keys, "keys that callers may use, comma-separated, each KEY or "
-        "NAME:KEY; with the default only callers on this machine are served", repr=False)
+        (), _keys, "keys that callers may use, comma-separated, each KEY or NAME:KEY; without it no key is good, "
+        "except 0000 under make run, from programs of the same user on the same machine", repr=False)
     api_key_file: str = _option(
         "", _text, "a file of further keys, a line each: NAME and the key's SHA-256 in hexadecimal")
     key_limits: tuple[tuple[str, KeyLimit], ...] = _option(
@@ -179,7 +183,7 @@ class Config:
     cursor_api_key: str = _option(
         "", _key, "your Cursor API key, for the sdk and cloud upstreams", repr=False)
     cursor_base_url: str = _option(
-        CURSOR_URL, _base_url, "where Cursor's API is")
+        CURSOR_URL, _base_url, "where Cursor's API is", repr=False)
     sdk_bridge: tuple[str, ...] = _option(
         (), _command, "the command that starts the SDK's bridge; the one of the package cursor-sdk unless set")
     sdk_user: str = _option(
@@ -188,7 +192,7 @@ class Config:
         600.0, _number(float, 0, DAY), "the bridge is ended, for its memory, when it has had no request for "
         "so long; 0 is never")
     uistream_url: str = _option(
-        "", _url, "a service that speaks the AI SDK UI message stream; POSTed to as it stands")
+        "", _url, "a service that speaks the AI SDK UI message stream; POSTed to as it stands", repr=False)
     uistream_headers: tuple[tuple[str, str], ...] = _option(
         (), _headers, "headers for UISTREAM_URL, a JSON object of strings", repr=False)
     models: tuple[str, ...] = _option(
@@ -281,7 +285,7 @@ class Config:
             try:
                 values[option.name] = option.metadata["parse"](value)
             except ValueError as wrong:
-                shown = "a value that is not shown" if re.search("KEY|HEADERS|REDIS", name) else repr(value)
+                shown = "a value that is not shown" if re.search("KEY|HEADERS|URL", name) else repr(value)
                 raise ConfigError(f"{name}: expected {wrong}, got {shown}") from None
         return cls(**values)._checked()
 

@@ -10,7 +10,7 @@ import {showTry, startTry} from "./try.js";
 import {number, preferred, rich, speak, t} from "./words.js";
 
 const LOOK_MS = 15_000;
-const DEFAULT_KEY = "0000";
+const DEVELOPMENT_KEY = "0000";
 const WRITTEN_MODEL = "claude-sonnet-4-5-20250929";
 const onLoopback = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(location.hostname);
 
@@ -25,11 +25,11 @@ function here() {
   return {
     ...state,
     base: new URL("v1", location.origin + location.pathname).href,
-    shownKey: defaultShown() ? DEFAULT_KEY : "YOUR_KEY",
+    shownKey: keyIsKnown() ? DEVELOPMENT_KEY : "YOUR_KEY",
     model: !ids.length || ids.includes(WRITTEN_MODEL) ? WRITTEN_MODEL : ids[0]};
 }
 
-const defaultShown = () => onLoopback && Boolean(state.reference?.default_key);
+const keyIsKnown = () => onLoopback && state.reference?.keys === "development";
 
 // What changes by itself, or with a restart.
 
@@ -46,7 +46,7 @@ async function look() {
   if (state.running) state.clock = health.body.timestamp;
   if (about.status === 200) state.reference = about.body;
   const changed = told(state.reference ?? {}) !== told(known ?? {});
-  if (changed && !state.key && defaultShown()) state.key = DEFAULT_KEY;
+  if (changed && !state.key && keyIsKnown()) state.key = DEVELOPMENT_KEY;
   if (changed) showAll();
   else showState();
   const mended = ready.status === 200 && state.error && !refused(state.error);
@@ -101,20 +101,26 @@ function showState() {
 
 // What changes with the key and the language.
 
+function keyHint() {
+  if (state.reference?.keys === "none")
+    return rich("`API_KEY` is not set, so no key is good. Set it to a key of your own and start again.");
+  if (state.reference?.keys !== "development")
+    return rich("A value of `API_KEY`. It stays in this tab and is sent to this service only.");
+  return onLoopback
+    ? rich("`0000` is the key of `make run`: good for this page, and for programs of its user on this machine.")
+    : rich("The key of `make run` is for its user's programs on its machine. Set `API_KEY` to a key of your own.");
+}
+
 function showConnect() {
   const {base} = here();
   byId("base").textContent = base;
   for (const input of document.querySelectorAll("[data-key]")) {
     if (document.activeElement !== input) input.value = state.key;
-    input.type = defaultShown() && input.value === DEFAULT_KEY ? "text" : "password";
+    input.type = keyIsKnown() && input.value === DEVELOPMENT_KEY ? "text" : "password";
     input.setAttribute("aria-invalid", state.error?.status === 401);
   }
   document.querySelector("[data-copy=key]").hidden = !state.key;
-  byId("key-hint").replaceChildren(...defaultShown()
-    ? rich("`0000` is the default key; it serves this machine only. Set `API_KEY` before others connect.")
-    : state.reference?.default_key
-      ? rich("The default key serves only the machine that runs the service. Set `API_KEY` to a key of your own.")
-      : rich("A value of `API_KEY`. It stays in this tab and is sent to this service only."));
+  byId("key-hint").replaceChildren(...keyHint());
   byId("key-wrong").hidden = !refused(state.error);
   byId("key-wrong").textContent =
     refused(state.error) ? state.error.body.error?.message ?? state.error.status : "";

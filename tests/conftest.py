@@ -95,19 +95,22 @@ def settings_of(upstream, simulator_url):
 
 
 @contextmanager
-def gateway(script=None, environ=None, upstream="simulator", scheme="http", **simulator_options):
+def gateway(script=None, environ=None, upstream="simulator", scheme="http", development=False,
+            **simulator_options):
     """The service as a user runs it; `environ` adds to its settings, which no .env can reach.
+
+    With `development` it is the one that `make run` has gunicorn serve.
 
     No agent is kept unless a test asks for it: what is then at Cursor has been forgotten there.
     """
     with serve(script=script, **simulator_options) as simulator, TemporaryFile("w+") as log:
         port = free_port()
         settings = {**settings_of(upstream, simulator.url), "PORT": str(port), "RETRY_S": "0.01",
-                    "KEEP_AGENTS": "0",
+                    "KEEP_AGENTS": "0", "API_KEY": "" if development else "default:0000",
                     **(environ or {})}
         process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--bind",
-             f"127.0.0.1:{port}", "app:app"], cwd=ROOT,
+             f"127.0.0.1:{port}", "app:development()" if development else "app:app"], cwd=ROOT,
             env={"PATH": os.environ["PATH"], **PROCFILE, **settings}, stderr=log)
         url = f"{scheme}://127.0.0.1:{port}"
         try:

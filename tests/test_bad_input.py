@@ -342,7 +342,7 @@ def test_nothing_that_a_request_names_is_fetched(anywhere):
 def test_a_request_id_that_is_none_is_replaced(service, given):
     answer = requests.get(service.url + "/health", headers={"x-request-id": given.encode()}, timeout=30)
     assert answer.headers["x-request-id"].startswith("req_")
-    answer = requests.options(service.url + "/health", timeout=30, headers={
+    answer = requests.options(service.url + "/v1/models", timeout=30, headers={
         "Access-Control-Request-Headers": (given + ";").encode()})
     assert given not in answer.headers["Access-Control-Allow-Headers"]
 

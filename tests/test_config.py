@@ -7,7 +7,7 @@ import pytest
 from cursor2api.config import Config, ConfigError, KeyLimit
 
 DEFAULTS = {
-    "port": 8002, "api_key": (("default", "0000"),), "upstream": "auto", "cursor_api_key": "",
+    "port": 8002, "api_key": (), "upstream": "auto", "cursor_api_key": "",
     "cursor_base_url": "https://api.cursor.com", "sdk_bridge": (), "sdk_user": "",
     "sdk_idle_s": 600.0, "uistream_url": "", "uistream_headers": (),
     "models": (), "model_aliases": (), "system_prompt_inject": "", "max_input_length": 200_000,
@@ -31,7 +31,7 @@ def test_what_is_not_set_has_its_default(environ):
 GOOD = [
     ("PORT", "9000", "port", 9000),
     ("API_KEY", " a, b ,", "api_key", (("ca978112", "a"), ("3e23e816", "b"))),
-    ("API_KEY", "me:a,0000", "api_key", (("me", "a"), ("default", "0000"))),
+    ("API_KEY", "me:a,0000", "api_key", (("me", "a"), ("9af15b33", "0000"))),
     ("WEB_CONCURRENCY", "2", "web_concurrency", 2), ("THREADS", "8", "threads", 8),
     ("MAX_STREAMS", "62", "max_streams", 62), ("QUEUE_S", "0", "queue_s", 0.0),
     ("GRACE_S", "0", "grace_s", 0.0), ("TOTAL_TIMEOUT", "600", "total_timeout", 600.0),
@@ -116,8 +116,10 @@ BAD = [
     ({"MAX_N": "129"}, "MAX_N"), ({"TOOL_STREAMING": "half"}, "TOOL_STREAMING"),
     *(({name: "maybe"}, name) for name in ("EXPOSE_THINKING", "STRICT_PARAMS", "KILO_TOOL_STRICT",
                                            "KEY_PASSTHROUGH", "DEBUG_CONTENT")),
-    *(({name: value}, name) for name in ("CURSOR_BASE_URL", "UISTREAM_URL")
-      for value in ("x", "ftp://x", "http://", "https:///x", "http:x", "http://a b", "//x", "http://?x")),
+    *(({name: value}, name) for name in ("CURSOR_BASE_URL", "UISTREAM_URL", "REDIS_URL")
+      for value in ("x", "ftp://x", "http://", "https:///x", "http:x", "http://a b", "//x", "http://?x",
+                    "user:secret@h", "http:/user:secret@h", "http://user:secret @h", "http://user:secret@[h",
+                    "http://user:sec/ret@h", "http://user:secret@h:99999", "http://user:secret@")),
     *(({"UISTREAM_HEADERS": value}, "UISTREAM_HEADERS")
       for value in ("X: secret", '["secret"]', '"secret"', "1", "null", '{"secret": null}',
                     '{"secret": {}}', "{'secret': 'x'}")),
@@ -150,6 +152,8 @@ def test_callers_keys_alone_make_cloud_the_upstream():
 
 
 def test_no_key_shows_when_the_settings_are_printed():
+    url = "//user:secret@host/"
     config = Config.read({"CURSOR_API_KEY": "secret", "API_KEY": "me:secret", "UISTREAM_HEADERS":
-                          '{"Authorization": "secret"}'})
+                          '{"Authorization": "secret"}', "CURSOR_BASE_URL": "http:" + url,
+                          "UISTREAM_URL": "http:" + url, "MODELS": "m", "REDIS_URL": "redis:" + url})
     assert "secret" not in repr(config)

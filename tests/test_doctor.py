@@ -159,7 +159,8 @@ def test_a_service_that_does_not_keep_to_its_word_is_a_failure(work):
 
 
 WARNS = [
-    ("the default key", None, {"API_KEY": ""}, "keys", "set API_KEY"),
+    ("no key", None, {"API_KEY": ""}, "keys", "set API_KEY"),
+    ("a key that everybody knows", None, {"API_KEY": "mine,0000"}, "keys", "a key of your own"),
     ("content in the log", None, {"DEBUG_CONTENT": "true"}, "privacy", "unset it"),
 ]
 

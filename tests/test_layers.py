@@ -35,7 +35,7 @@ ROOMS = {name: room for room, names in enumerate([
     ["upstream.sdk.bridge"],
     ["upstream", "upstream.cloud", "upstream.sdk.adapter", "upstream.uistream"],
     # 4
-    ["server.record", "server.slots", "server.page"],
+    ["server.record", "server.slots", "server.page", "server.development"],
     ["server.metrics", "server.request", "server.sse"],
     ["server.service", "server.reference"],
     ["server.deadline"],

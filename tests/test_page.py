@@ -5,14 +5,17 @@ import os
 import re
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
+import conftest
 import pytest
 import requests
 from browser import serve, visit
-from conftest import ROOT, gateway, until
+from conftest import ROOT, until
 from playwright.sync_api import expect
 
+gateway = partial(conftest.gateway, development=True)  # whose key the page knows
 pytestmark = pytest.mark.upstreams("simulator")
 EXAMPLES = sorted((ROOT / "static/examples").iterdir())
 LANGUAGES = {".sh": "curl", ".py": "Python", ".mjs": "JavaScript"}
@@ -20,6 +23,12 @@ TASKS = {"models": "List models", "chat": "Chat", "stream": "Streamed chat", "to
          "kilo": "Kilo Code"}
 NO_UPSTREAM = {"UPSTREAM": "auto", "CURSOR_API_KEY": ""}
 HTML = '<img src=x onerror="violations.push(1)"><script>violations.push(2)</script><b>bold</b>'
+
+
+@pytest.fixture(scope="module")
+def shared():
+    with gateway() as one:
+        yield one
 
 
 @pytest.fixture
@@ -93,7 +102,7 @@ def test_behind_a_router_the_address_is_the_routers_and_no_key_is_shown(browser,
     outside = "https://gateway.example"
     with visit(browser, outside, served_by=gate.url, ready=".empty") as page:
         expect(page.locator("#base")).to_have_text(outside + "/v1")
-        expect(page.locator("#key-hint")).to_contain_text("serves only the machine")
+        expect(page.locator("#key-hint")).to_contain_text("programs on its machine")
         expect(page.locator("#key")).to_have_value("")
         example = page.inner_text("#start-examples pre")
         assert outside + "/v1/chat/completions" in example and "YOUR_KEY" in example and "0000" not in example

@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Barrier
+from uuid import uuid4
 
 import pytest
 import redis
@@ -202,17 +203,39 @@ def test_what_another_version_put_there_is_passed_over(workers, value):
 
 def test_replies_that_end_together_give_up_no_more_than_the_limit_asks(server):
     stores = [RedisStore(server.url, "scope", 8, 900) for _ in range(8)]
+    before, new = ([f"bc-{uuid4()}/run-{uuid4()}" for _ in range(8)] for _ in range(2))
     for number in range(8):
-        stores[0].put(f"before {number}", WaitingAgent(f"before {number}", Briefing("", "", 0)))
+        stores[0].put(f"before {number}", WaitingAgent(before[number], Briefing("", "", 0)))
     together = Barrier(8)
 
     def put(number):
         together.wait(30)
-        return stores[number].put(f"new {number}", WaitingAgent(f"new {number}", Briefing("", "", 0)))
+        return stores[number].put(f"new {number}", WaitingAgent(new[number], Briefing("", "", 0)))
     with ThreadPoolExecutor(8) as pool:
         given_up = [agent for agents in pool.map(put, range(8)) for agent in agents]
-    assert sorted(given_up) == [f"before {number}" for number in range(8)]
-    assert all(stores[0].take(f"new {number}") for number in range(8))
+    assert sorted(given_up) == sorted(before)
+    assert [stores[0].take(f"new {number}").agent for number in range(8)] == new
+
+
+UUID = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.mark.parametrize("agent, good", [
+    (f"bc-{UUID}", True), (f"bc-{UUID}/run-{UUID}", True), (f"agent-{UUID}", True), ("bc-1", False),
+    (f"x-{UUID}", False), (f"bc-{UUID}/../../v1/me", False), (f"bc-{UUID}?all=true", False),
+    (f"bc-{UUID}/run\r\nX: y", False), (f"bc-{UUID}\n", False), ("../agents", False), ("", False)])
+def test_what_is_no_agents_id_gets_into_no_path(server, agent, good):
+    store = RedisStore(server.url, "scope", 2, 900)
+    known = Briefing("", "", 0)
+    store.put("one", WaitingAgent(agent, known))
+    assert bool(store.take("one")) == good
+    members = dict.fromkeys([agent], 1.0)
+    server.client.zadd("cursor2api:scope:agents", members)
+    assert store.expired() == [agent] * good
+    server.client.zadd("cursor2api:scope:agents", members)
+    for number in range(2):  # one too many
+        given_up = store.put(str(number), WaitingAgent(f"bc-{uuid4()}", known))
+    assert given_up == [agent] * good
 
 
 @pytest.mark.parametrize("url", ["redis://localhost:abc", "redis://:se/cret@localhost",

@@ -5,10 +5,11 @@ import logging
 import os
 import re
 import signal
+import subprocess
 import sys
 
 import pytest
-from conftest import MODEL, gateway, until
+from conftest import MODEL, ROOT, gateway, until
 from test_service import client, fold, settled
 
 from cursor2api.logs import Formatter
@@ -89,6 +90,20 @@ def test_debug_logs_what_the_upstream_is_asked_and_no_content():
         assert gate.lines(message="upstream asked", method="POST", path="/v1/agents")
         assert gate.lines(message="upstream asked", method="DELETE")
         assert "secret" not in gate.log() and "key-of" not in gate.log()
+
+
+@pytest.mark.parametrize("upstream, name", [("cloud", "CURSOR_BASE_URL"), ("uistream", "UISTREAM_URL")])
+def test_a_password_in_a_url_is_shown_nowhere(upstream, name):
+    """Nobody listens there, so that whatever is told of a failure is told."""
+    settings = {name: "http://user:s3cret@127.0.0.1:9/path", "MODELS": MODEL, "DEBUG": "true",
+                "UPSTREAM": upstream}
+    with gateway(environ=settings) as gate:
+        for response in (gate.say(), gate.say(stream=True), gate.get("/ready"), gate.get("/reference.json")):
+            assert "s3cret" not in response.text
+        assert until(lambda: gate.lines(why="upstream_unreachable")) and "s3cret" not in gate.log()
+    done = subprocess.run([sys.executable, "-m", "cursor2api.doctor", "--yes"], cwd=ROOT, text=True, timeout=60,
+                          capture_output=True, env={"PATH": os.environ["PATH"], "CURSOR_API_KEY": "k", **settings})
+    assert "FAIL" in done.stdout and "s3cret" not in done.stdout + done.stderr
 
 
 def values(gate):

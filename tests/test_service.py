@@ -124,26 +124,20 @@ def test_a_preflight_needs_no_key(gate):
     assert "Access-Control-Allow-Credentials" not in response.headers
 
 
-def test_a_forwarded_caller_is_not_served_with_the_default_key(gate):
-    response = requests.get(gate.url + "/v1/models", timeout=10, headers={
-        "Authorization": "Bearer 0000", "X-Forwarded-For": "203.0.113.9"})
-    assert response.status_code == 403 and "API_KEY" in response.json()["error"]["message"]
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
+@pytest.mark.parametrize("path, pages", [
+    ("/v1/chat/completions", True), ("/models", True), (f"/v1/models/{MODEL}", True), ("/metrics", True),
+    ("/v1/responses", True), ("/", False), ("/static/app.js", False), ("/reference.json", False),
+    ("/openapi.json", False), ("/health", False), ("/ready", False), ("//ready/", False)])
+def test_pages_of_other_origins_may_read_only_what_needs_a_key(gate, method, path, pages):
+    headers = requests.request(method, gate.url + path, timeout=10, headers={
+        "Origin": "https://example.org", "Access-Control-Request-Method": "GET"}).headers
+    assert any(name.lower().startswith("access-control") for name in headers) == pages
 
 
 @pytest.mark.parametrize("path", ["//v1/models", "/v1//models", "/v1/models//", f"/v1//models/{MODEL}"])
 def test_a_base_url_may_end_in_a_slash(gate, path):
     assert gate.request("GET", path, allow_redirects=False).status_code == 200
-
-
-@pytest.mark.parametrize("headers, status", [
-    ({}, 200), ({"Origin": "http://127.0.0.1:8002"}, 200), ({"Origin": "http://localhost:3000"}, 200),
-    ({"Origin": "http://[::1]:3000"}, 200), ({"Host": "localhost"}, 200), ({"Host": "app.localhost:80"}, 200),
-    ({"Origin": "vscode-webview://abc"}, 200), ({"Origin": "https://evil.example"}, 403),
-    ({"Origin": "http://127.0.0.1.evil.example"}, 403), ({"Origin": "HTTPS://evil.example"}, 403),
-    ({"Origin": "null"}, 403), ({"Origin": "http://[", "Host": "localhost"}, 403), ({"Host": "evil.example"}, 403),
-    ({"Host": "evil.example", "Origin": "http://evil.example"}, 403)], ids=str)
-def test_the_default_key_is_not_for_pages_of_other_hosts(gate, headers, status):
-    assert gate.request("GET", "/v1/models", headers=headers).status_code == status
 
 
 def test_without_a_key_of_cursor_chat_says_that_it_is_not_configured():

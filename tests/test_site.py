@@ -73,7 +73,7 @@ def test_the_reference_tells_no_secret_and_what_the_code_has():
         response = get(gate, "/reference.json")
         about = response.json()
         assert not any(value in response.text for value in ("key-of", "inject-me", "name-of"))
-        assert not about["default_key"] and about["upstream"] == "simulator"
+        assert about["keys"] == "set" and about["upstream"] == "simulator"
         now = get(gate, "/health").json()["timestamp"]
         assert now - 60 < about["started"] <= now
     assert about["parameters"] == ABOUT["parameters"] and about["settings"] == ABOUT["settings"]
@@ -114,7 +114,6 @@ def test_an_error_in_the_reference_is_the_error_that_comes(gate):
             error("POST", chat, "nonsense", **key, **kind),
             error("POST", chat, f'{{"model": "NAME", {hello}}}', **key, **kind),
             error("GET", "/v1/models", **{"api-key": "wrong"}),
-            error("GET", "/v1/models", **key, **{"X-Forwarded-For": "203.0.113.9"}),
             error("GET", "/v1/models/NAME", **key),
             error("DELETE", "/v1/models", **key),
             error("POST", chat, "<a/>", **key, **{"Content-Type": "text/xml"})]:
@@ -132,7 +131,7 @@ def test_every_code_of_the_source_stands_in_the_reference():
 
 
 def test_every_header_that_a_browser_may_read_stands_in_the_reference(gate):
-    exposed = get(gate, "/health").headers["Access-Control-Expose-Headers"].split(", ")
+    exposed = get(gate, "/v1/models").headers["Access-Control-Expose-Headers"].split(", ")
     assert sorted(exposed) == sorted(row["name"] for row in ABOUT["headers"])
 
 

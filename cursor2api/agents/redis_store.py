@@ -6,7 +6,9 @@ key. If it fails, that is logged and for a while nothing is kept or found.
 
 import json
 import logging
+import re
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -21,6 +23,8 @@ log = logging.getLogger("cursor2api")
 
 ANSWER_S = 1.0  # longest wait for Redis
 PAUSE_S = 5.0   # without asking, after it has failed
+# An agent's id and that of its last run. They go into paths at Cursor, and Redis may hold anything.
+AGENT = re.compile(r"(bc|agent)-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(/[\w-]{0,100})?", re.ASCII)
 
 
 class RedisStore:
@@ -50,6 +54,7 @@ class RedisStore:
                 pipeline.zrange(self._agents, 0, -1 - self._limit)
                 pipeline.zremrangebyrank(self._agents, 0, -1 - self._limit)
                 before, _, given_up, _ = pipeline.execute()
+            given_up = _agents(given_up)
             before = before and _kept(before)
             if before and self._redis.zrem(self._agents, before.agent):
                 given_up.append(before.agent)
@@ -68,7 +73,7 @@ class RedisStore:
         """As that of AgentStore; each process that asks does it for all."""
         def work() -> list[str]:
             old = self._redis.zrangebyscore(self._agents, "-inf", time.time())
-            return [agent for agent in old if self._redis.zrem(self._agents, agent)]
+            return _agents(agent for agent in old if self._redis.zrem(self._agents, agent))
         return self._tried(work, [])
 
     def close(self) -> list[str]:
@@ -88,10 +93,16 @@ class RedisStore:
             return otherwise
 
 
+def _agents(members: Iterable[str]) -> list[str]:
+    """Those that are agents."""
+    return [member for member in members if AGENT.fullmatch(member)]
+
+
 def _kept(value: str) -> WaitingAgent | None:
     """None for what another version, or somebody else, has put there: its agent is deleted by its age."""
     with suppress(ValueError):
         match json.loads(value):
-            case {"agent": str(agent), "nonce": str(nonce), "tools": str(tools), "left_out": int(left_out)}:
+            case {"agent": str(agent), "nonce": str(nonce), "tools": str(tools), "left_out": int(left_out)
+                  } if AGENT.fullmatch(agent):
                 return WaitingAgent(agent, Briefing(nonce, tools, left_out))
     return None

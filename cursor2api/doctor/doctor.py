@@ -22,7 +22,7 @@ from pathlib import Path
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 import app
-from ..config import Config, ConfigError
+from ..config import DEVELOPMENT_KEY, Config, ConfigError
 from ..errors import ApiError
 from .recorder import Recorder
 
@@ -112,9 +112,12 @@ def examine(agreed: bool | Callable[[str], bool], wait: float, record: Path | No
     yield Finding(PASS, "", "settings", f"{config.upstream_in_use or 'no upstream'}, port {config.port}")
     if config.debug_content:
         yield Finding(WARN, "", "privacy", "DEBUG_CONTENT logs prompts and replies", "unset it")
-    if any(name == "default" for name, _ in config.api_key):
-        yield Finding(WARN, "", "keys", "API_KEY is the default, which serves this machine only",
+    if not (config.api_key or config.api_key_file or config.key_passthrough):
+        yield Finding(WARN, "", "keys", "API_KEY is not set: make run serves its own user, gunicorn nobody",
                       "set API_KEY before you deploy")
+    if DEVELOPMENT_KEY in dict(config.api_key).values():
+        yield Finding(WARN, "", "keys", "API_KEY has the key 0000, which everybody knows",
+                      "set API_KEY to a key of your own before you deploy")
     if not config.upstreams:
         yield Finding(FAIL, "", "upstream", "none is configured",
                       f"set CURSOR_API_KEY to a key from {KEYS}, or UISTREAM_URL")

@@ -2,18 +2,17 @@
 leaves one log line and its counts.
 """
 
-import ipaddress
 import logging
 import re
 import secrets
 import time
 from collections.abc import Sequence
-from functools import lru_cache, partial
-from urllib.parse import urlsplit
+from functools import partial
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response
 
+from . import development
 from ..dialects import Dialect
 from ..dialects.served import DEFAULT, DIALECTS
 from ..errors import ApiError, InternalError, KeyRefused, UpstreamError
@@ -32,7 +31,6 @@ HEADER_NAMES = re.compile(r"[\w ,-]{1,1000}", re.ASCII)
 CORS = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", (
     "x-request-id, x-should-retry, retry-after, server-timing, x-cursor2api-upstream, "
     "x-cursor2api-agent, x-cursor2api-ignored, x-cursor2api-left-out, x-cursor2api-usage"))]
-FORWARDED = {"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_VIA"}
 
 
 def new_id() -> str:
@@ -56,6 +54,8 @@ class App:
             id=given if REQUEST_ID.fullmatch(given) else new_id())
         response = self._dispatch(request)
         more = _headers(request, response, self.service)
+        if self._needs_key(request.path):  # what needs none is not for pages of other origins
+            more += _cross_origin(request)
         response.call_on_close(partial(_note, record, response.status_code, self.service))
         return response(environ, lambda status, headers: start_response(status, headers + more))
 
@@ -91,6 +91,13 @@ class App:
             log.exception("a fault", extra={"facts": {"id": request.record.id, "route": request.record.route}})
             return refused(InternalError())
 
+    def _needs_key(self, path: str) -> bool:
+        """Whether what is at this path needs a key; what is not there counts as if it did."""
+        try:
+            return self._routes.match(SLASHES.sub("/", path), "GET")[0] not in OPEN
+        except HTTPException:
+            return True
+
     def _dialect(self, path: str) -> Dialect:
         """The one whose path this is or begins with."""
         return next((dialect for dialect in self._dialects for own in dialect.paths
@@ -98,43 +105,17 @@ class App:
 
 
 def _authorize(request: ApiRequest, service: Service) -> Caller:
-    """Raises InvalidKey without a good key; the default key is good on this machine only."""
+    """Raises InvalidKey, or ApiError 403 for a key that is not for this caller."""
     environ = request.environ
     authorization = environ.get("HTTP_AUTHORIZATION", "")
     caller = service.keys.identify([
         authorization[7:].strip() if authorization[:7].lower() == "bearer " else "",
         environ.get("HTTP_X_API_KEY", ""), environ.get("HTTP_API_KEY", "")])
-    if caller.default and not _from_here(environ):
-        raise ApiError("The default key 0000 is served to this machine only: set API_KEY to a key of "
-                       "your own", status=403, type="invalid_request_error", code="default_key")
+    if caller.development and not development.may_use(environ):
+        raise ApiError("The key 0000 of the development start is only for programs of the user who started it, "
+                       "and for its own page: set API_KEY to a key of your own", status=403,
+                       type="invalid_request_error", code="default_key")
     return caller
-
-
-def _from_here(environ: dict) -> bool:
-    """Whether a program of this machine asks, and no page of another host that a browser here shows."""
-    origin = environ.get("HTTP_ORIGIN", "")
-    hosts = [f"//{environ['HTTP_HOST']}"] if "HTTP_HOST" in environ else []
-    if origin == "null" or origin.lower().startswith(("http:", "https:")):
-        hosts.append(origin)
-    return (_loopback(environ.get("REMOTE_ADDR", "")) and all(_loopback(_host(url)) for url in hosts)
-            and FORWARDED.isdisjoint(environ))
-
-
-@lru_cache(100)
-def _host(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
-
-
-@lru_cache(100)
-def _loopback(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _refused(request: ApiRequest, dialect: Dialect, error: ApiError) -> Response:
@@ -150,9 +131,15 @@ def _headers(request: ApiRequest, response: Response, service: Service) -> list[
         ("queue", record.queued), ("upstream", record.opened and record.opened - record.started),
         ("total", record.clock() - record.started)) if seconds is not None)
     headers = [("x-request-id", record.id), ("Server-Timing", timing),
-               ("x-cursor2api-upstream", service.config.upstream_in_use or "none"), *CORS]
+               ("x-cursor2api-upstream", service.config.upstream_in_use or "none")]
     if "Cache-Control" not in response.headers:
         headers.append(("Cache-Control", "no-cache"))
+    return headers
+
+
+def _cross_origin(request: ApiRequest) -> list[tuple[str, str]]:
+    """What lets pages of other origins ask."""
+    headers = list(CORS)
     if request.method == "OPTIONS":
         asked = request.headers.get("Access-Control-Request-Headers", "")
         headers += [("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS"),

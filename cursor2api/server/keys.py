@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ..config import DEFAULT_KEY, ConfigError, KeyLimit, digest
+from ..config import ConfigError, KeyLimit, digest
 from ..errors import ApiError, BadRequest, InvalidKey
 
 MINUTE = 60.0
@@ -21,20 +21,23 @@ class Caller:
 
     name: str
     upstream_key: str = ""
-    default: bool = False  # came with the published default key
+    development: bool = False  # came with the key of the development start
 
 
 class Keys:
     """`keys` are (name, key) pairs, `digests` (name, SHA-256) pairs; limits are this process's.
 
-    Raises ConfigError for limits of a name that nobody has.
+    `development` is the key of the development start, "" under any other. Raises ConfigError for limits of a
+    name that nobody has.
     """
 
     def __init__(self, keys: Iterable[tuple[str, str]], digests: Iterable[tuple[str, str]],
-                 limits: Iterable[tuple[str, KeyLimit]], passthrough: bool, clock: Callable[[], float]):
+                 limits: Iterable[tuple[str, KeyLimit]], passthrough: bool, clock: Callable[[], float],
+                 development: str = ""):
         self._names = dict([(digest(key), name) for name, key in keys]
                            + [(hashed, name) for name, hashed in digests])
         self._limits, self._passthrough, self._clock = dict(limits), passthrough, clock
+        self.development = development
         for name in self._limits.keys() - {"*", *self._names.values()}:
             if not (passthrough and name.startswith(OWN)):
                 raise ConfigError(f"KEY_LIMITS: expected names of keys in use or *, got {name!r}")
@@ -42,15 +45,25 @@ class Keys:
         self._windows: dict[str, deque[float]] = {}
         self._streams: Counter[str] = Counter()
 
+    @property
+    def exist(self) -> bool:
+        """Whether any key can be good."""
+        return bool(self._names or self._passthrough or self.development)
+
     def identify(self, given: Iterable[str]) -> Caller:
-        """The caller who sent these keys, the first known one counting. Raises InvalidKey.
+        """The caller who sent these keys, the first known one counting. Raises InvalidKey or ApiError 403.
 
         Looking up digests takes a time that says nothing about the keys.
         """
+        if not self.exist:
+            raise ApiError("API_KEY is not set, so no key is good: set it to a key of your own and start again",
+                           status=403, type="invalid_request_error", code="default_key")
         given = [key for key in given if key]
         for key in given:
             if name := self._names.get(digest(key)):
-                return Caller(name, default=key == DEFAULT_KEY)
+                return Caller(name)
+            if key == self.development:
+                return Caller("development", development=True)
         if not given:
             raise InvalidKey("Invalid API key: none came with the request; send Authorization: Bearer KEY")
         if self._passthrough and re.fullmatch(r"[!-~]{8,500}", given[0]):

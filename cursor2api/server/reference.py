@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from . import sse
-from ..config import DEFAULT_KEY, Config
+from ..config import Config
 from ..dialects import Dialect, Example, Identity, Options
 from ..dialects.served import DEFAULT
 from ..errors import KINDS
@@ -35,13 +35,12 @@ IDENTITY = Identity("0123456789abcdef01234567", 1767225600, "claude-sonnet-4-5-2
 
 
 def reference(config: Config, *, version: str, started: int, routes: list[dict],
-              examples: dict[str, str]) -> dict:
-    """All of it; `started` is in unix seconds. No setting's value is in it, but for
-    the upstream's name and two that are true or false."""
+              examples: dict[str, str], keys: str = "set") -> dict:
+    """All of it; `started` is in unix seconds, `keys` one of set, none and development. No setting's value is
+    in it, but for the upstream's name and one that is true or false."""
     return {
         "version": version, "started": started, "upstream": config.upstream_in_use,
-        "default_key": DEFAULT_KEY in dict(config.api_key).values(),
-        "kilo_tool_strict": config.kilo_tool_strict, "routes": routes, "examples": examples,
+        "keys": keys, "kilo_tool_strict": config.kilo_tool_strict, "routes": routes, "examples": examples,
         "parameters": [
             {key: getattr(parameter, key) for key in ("name", "type", "range", "effect", "what")}
             for parameter in DEFAULT.parameters],

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ..agents.agents import Agents
-from ..config import Config
+from ..config import DEVELOPMENT_KEY, Config
 from ..errors import ApiError
 from .keys import Keys
 from .metrics import Metrics
@@ -45,6 +45,10 @@ class Service:
         """What a worker does before its first request, none of it waited for."""
         if self.config.debug_content:
             log.warning("DEBUG_CONTENT is on: prompts and replies are logged in full")
+        if not self.keys.exist:
+            log.warning("API_KEY is not set: no key is good, and whatever needs a key is refused")
+        if DEVELOPMENT_KEY in dict(self.config.api_key).values():
+            log.warning("API_KEY has the key 0000, which everybody knows")
         if self.upstream and self.config.cursor_api_key:
             self.models.trouble()
             self.agents.start()

@@ -42,7 +42,7 @@ def an_error(page):
 
 @pytest.fixture(scope="module")
 def strict():
-    with gateway(environ={"KILO_TOOL_STRICT": "true"}) as one:
+    with gateway(environ={"KILO_TOOL_STRICT": "true"}, development=True) as one:
         yield one
 
 
