@@ -14,7 +14,7 @@ ROOMS = {name: room for room, names in enumerate([
     ["chat", "models"],
     ["fold", "prompt"],
     # 2: effects and dialects, strangers to each other
-    ["effects.schema"],
+    ["effects.schema", "effects.shape"],
     ["effects.jsonstream"],
     ["effects.transforms", "effects.calls", "effects.jsonreply"],
     ["effects.toolcalls"],
