@@ -303,8 +303,11 @@ class _Watch:
         with self._lock:
             self._open.add(exchange)
             if not self._looking:
+                try:
+                    threading.Thread(target=self._look, name="deadlines", daemon=True).start()
+                except RuntimeError as error:  # no thread is to be had
+                    raise _unreachable(error) from error
                 self._looking = True
-                threading.Thread(target=self._look, name="deadlines", daemon=True).start()
 
     def discard(self, exchange: Exchange) -> None:
         with self._lock:

@@ -202,14 +202,23 @@ class Runs:
         self._going: dict[Future, tuple[str, Run | None]] = {}
 
     def start(self, agent, prompt: Prompt, queue: SimpleQueue | None = None) -> Run:
-        """A run that has begun."""
+        """A run that has begun. Raises ApiError where no thread is to be had."""
         run = Run(agent, prompt, queue)
-        self._submit(agent.name, run, run.work)
+        try:
+            self._submit(agent.name, run, run.work)
+        except RuntimeError as error:
+            run.end()  # a thread that becomes idle would begin it
+            raise ApiError("The service has no thread for another reply: try again soon", status=503,
+                           code="overloaded", retry_after=1) from error
         return run
 
     def do(self, what: str, work: Callable, *args) -> None:
         """`what` it is that is ended, for `finish`."""
-        self._submit(what, None, work, *args)
+        try:
+            self._submit(what, None, work, *args)
+        except RuntimeError:
+            log.warning("no thread is to be had: the next that becomes idle ends what is left", extra={
+                "facts": {"what": what}})
 
     def finish(self, seconds: float) -> list[str]:
         """Ends all runs; returns when all threads are idle, or after that time: with what then is not over."""
