@@ -431,7 +431,7 @@ def alive(simulator) -> int:
 
 
 def start_all_threads(soak, pid: int) -> int:
-    """How many threads there are when all pools have made theirs, which they do when they need them."""
+    """Has the pools make their threads, which they do when they need them; how many there may be at most."""
     with ExitStack() as stack:
         for _ in range(THREADS):  # requests that do not come whole
             caller = stack.enter_context(socket.create_connection(("127.0.0.1", soak.port)))
@@ -445,7 +445,7 @@ def start_all_threads(soak, pid: int) -> int:
                                  Case("left a body", play={"first": 60}, **leaving)] * (SLOTS // 2)))
     soak.simulator.script(None)
     assert until(lambda: not slots_used(soak.gate))
-    return threads(pid)
+    return THREADS + 2 * THREADS + 6  # gunicorn's, those of runs, and the main one with those that tend and watch
 
 
 @contextmanager
@@ -461,14 +461,14 @@ def polled(url: str, polls: list):
             polls += [(float(at), path, status, float(ms)) for at, path, status, ms in map(str.split, lines)]
 
 
-def left_over(gate, soak, pid: int, threads_before: int) -> dict:
+def left_over(gate, soak, pid: int, most_threads: int) -> dict:
     """What is still there when all is over, and after a stop."""
     simulator = gate.simulator
     # The simulator finds a stream closed when it next writes to it.
     until(lambda: not (alive(simulator) or simulator.open_streams or slots_used(gate)
-                       or threads(pid) > threads_before))
+                       or threads(pid) > most_threads))
     seen = {"leaked agents": alive(simulator), "open streams at Cursor": simulator.open_streams,
-            "leaked threads": max(0, threads(pid) - threads_before), "slots still taken": slots_used(gate)}
+            "leaked threads": max(0, threads(pid) - most_threads), "slots still taken": slots_used(gate)}
     # Cursor ends the idle connections of the pool; with the next call it notices and lets them go.
     with simulator.changed:
         idle = list(simulator.connections)
@@ -494,7 +494,7 @@ def left_over(gate, soak, pid: int, threads_before: int) -> dict:
 def measure(gate, seconds: float, callers: int, seed: int) -> bool:
     """Lets the traffic run and prints what was seen; whether every must was met."""
     [pid], soak = gate.workers(), Soak(gate, seed)
-    threads_before, samples, full, polls = start_all_threads(soak, pid), [], [], []
+    most_threads, samples, full, polls = start_all_threads(soak, pid), [], [], []
     warm, phases, hold = min(60, seconds / 5), max(1, int(seconds / 120)), min(10, seconds / 4)
 
     def wait(seconds: float) -> None:
@@ -514,7 +514,7 @@ def measure(gate, seconds: float, callers: int, seed: int) -> bool:
                     full.append((time.monotonic(), time.monotonic() + hold))
                     wait(hold)
             took, done = time.monotonic() - begun, soak.seen["requests"] - done
-    seen = left_over(gate, soak, pid, threads_before) | {
+    seen = left_over(gate, soak, pid, most_threads) | {
         "lost deltas": soak.seen["lost"], "doubled deltas": soak.seen["doubled"],
         "unexpected ends": soak.unexpected.total(),
         "health checks without 200": sum(status != "200" for _, _, status, _ in polls)}

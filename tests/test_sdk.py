@@ -139,9 +139,10 @@ def test_a_run_is_cancelled_before_its_agent_is_closed(gate, limit):
 
 def test_a_caller_who_leaves_while_cursor_makes_the_run_ends_it():
     with gateway(upstream="sdk", environ={"FIRST_BYTE_S": "0.1"}) as gate:
+        assert gate.say().ok  # the bridge has started
         gate.simulator.script({"replies": [{"text": "word " * 500, "delay": 0.05, "boot": 0.5}]})
         gate.say(stream=True).close()
-        assert until(gate.agents) and settled(gate)
+        assert until(lambda: len(gate.agents()) == 2) and settled(gate)
         assert gate.agents()[-1]["runs"][0]["cancelled_by"] == "cancel"
 
 
