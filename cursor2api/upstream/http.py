@@ -12,6 +12,7 @@ import math
 import ssl
 import threading
 import time
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -116,7 +117,7 @@ class Exchange:
         self._http, self._seconds, self._late, self.patient = http, seconds, late, patient
         self._deadline = time.monotonic() + http.limits.connect + seconds
         self._lock = threading.Lock()
-        self._connection = self._raw = None  # before the head of the answer, after it
+        self._connection = self._raw = None  # what the request goes over, and urllib3's answer once it has a head
         self._ended: Exception | None = None  # what ended it before its own end
         self._over = False
         self.cut = False  # the body ended before the end that its head promised
@@ -132,7 +133,7 @@ class Exchange:
             raise self._ended or self._failure(error) from error
         finally:
             _sending.reset(token)
-        self._raw, self._connection = answer.raw, None
+        self._raw = answer.raw
         self.status_code, self.headers = answer.status_code, answer.headers
         if self._ended:
             raise self._ended
@@ -141,15 +142,16 @@ class Exchange:
         if self.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise UpstreamError("The upstream's answer is compressed, which was not asked for")
 
-    def uses(self, connection) -> None:
+    def uses(self, connection: "_Connection") -> None:
         """The answer will come over this connection, which may still have to be made."""
-        self._connection = connection
+        self._connection, connection.exchange = connection, self
         if connection.sock is not None:
             connection.timeout = None  # the watch knows better than a limit that each byte renews
             connection.sock.settimeout(None)
+            connection.in_use = connection.sock
             self._deadline = time.monotonic() + self._seconds
         if self._ended:
-            raise OSError("ended while it was being sent")
+            raise OSError("ended before it was sent")
 
     def read(self, seconds: float | None = None) -> bytes:
         """The next bytes of a stream; b"" at its end, however it came. Raises UpstreamTimeout when nothing has
@@ -195,13 +197,11 @@ class Exchange:
             if self._over or self._ended:
                 return
             self._ended, connection = why, self._connection
-            try:
-                if self._raw is not None:
-                    self._raw.shutdown()
-                elif connection is not None and connection.sock is not None:
-                    connection.sock.shutdown(BOTH_WAYS)
-            except (OSError, ValueError, RuntimeError, AttributeError) as error:
-                log.debug("a call had ended by itself: %s", type(error).__name__)
+        # Another exchange may have the connection already if this one is just coming to its end.
+        if connection is not None and connection.exchange is self:
+            if sock := connection.sock or connection.in_use:
+                with suppress(OSError):  # it has ended by itself
+                    sock.shutdown(BOTH_WAYS)
 
     def look(self, now: float) -> None:
         """What the watch does: ends what is late."""
@@ -251,8 +251,11 @@ class Exchange:
 _sending: ContextVar[Exchange] = ContextVar("the exchange whose request this thread sends")
 
 
-class _Registered:
-    """What makes a connection known to the exchange that uses it, before anything can block."""
+class _Connection:
+    """What tells an exchange of the connection that it uses, before anything can block."""
+
+    exchange: Exchange | None = None
+    in_use = None  # its socket, which http.client keeps to itself when the connection ends with the answer
 
     def connect(self):
         _sending.get().uses(self)
@@ -265,12 +268,12 @@ class _Registered:
 
 
 class _Plain(HTTPConnectionPool):
-    class ConnectionCls(_Registered, HTTPConnectionPool.ConnectionCls):
+    class ConnectionCls(_Connection, HTTPConnectionPool.ConnectionCls):
         pass
 
 
 class _Tls(HTTPSConnectionPool):
-    class ConnectionCls(_Registered, HTTPSConnectionPool.ConnectionCls):
+    class ConnectionCls(_Connection, HTTPSConnectionPool.ConnectionCls):
         pass
 
 

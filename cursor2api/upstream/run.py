@@ -175,6 +175,8 @@ class Run:
         """Says these together; waits while the caller is slow. Raises Ended."""
         self._room.acquire()
         self.check()
+        if events and type(events[-1]) is Finish:
+            self._exchange = None  # the call that brought it ends by itself, and its connection can be used again
         self._queue.put((self, self._speaking, events))
 
     def check(self) -> None:
