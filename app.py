@@ -124,7 +124,7 @@ def create_app(config: Config, upstream=None, development: bool = False) -> App:
     streams = config.max_streams or config.threads - 4
     return App(Service(
         config, upstream, agents, models, keys, Slots(streams, config.threads - streams - 2, time.monotonic),
-        Metrics(os.environ.get("PROMETHEUS_MULTIPROC_DIR"), streams),
+        Metrics(streams),
         read_page(config, keys)))
 
 

@@ -23,6 +23,7 @@ ROOMS = {name: room for room, names in enumerate([
     ["upstream.sse", "upstream.http", "upstream.cleaner"],
     ["upstream.sdk.bridge"],
     ["upstream", "upstream.cloud", "upstream.sdk.adapter", "upstream.uistream"],
+    ["server.counts"],
     ["server.slots", "server.metrics", "server.page", "server.sse", "server.development"],
     ["server.service", "server.reference"],
     ["server.views"],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import ROOT, descendants, free_port, gateway, until
+from conftest import ROOT, descendants, free_port, until
 
 README = (ROOT / "README.md").read_text("utf-8")
 CURLS = re.findall(r"^    (curl .*(?:\n {6}.*)*)", README, re.M)
@@ -86,35 +86,3 @@ def test_a_bad_setting_ends_the_start_and_is_named(command, name, value, said):
     run = subprocess.run([sys.executable, *command], cwd=ROOT, text=True, capture_output=True, timeout=60,
                          env={"PATH": os.environ["PATH"], "PORT": str(free_port()), name: value})
     assert run.returncode and said in run.stderr and f"'{value}'" in run.stderr
-
-
-def counts(folder):
-    """The folders of workers' counts that the service has made in one for temporary files."""
-    return list(folder.glob("cursor2api-*"))
-
-
-def test_the_folder_of_counts_serves_on_after_a_reload_and_goes_with_the_service(tmp_path):
-    with gateway(environ={"TMPDIR": str(tmp_path)}) as gate:
-        before, workers = counts(tmp_path), gate.workers()
-        assert len(before) == 1 and gate.get("/v1/models").ok
-        gate.process.send_signal(signal.SIGHUP)
-        assert until(lambda: gate.workers() and not set(workers) & set(gate.workers()))
-        assert counts(tmp_path) == before
-        assert 'route="list_models",status="200"} 1.0' in gate.get("/metrics").text
-    assert not counts(tmp_path)
-
-
-def test_a_folder_of_the_operator_is_used_and_left(tmp_path):
-    own = tmp_path / "own"
-    own.mkdir()
-    with gateway(environ={"TMPDIR": str(tmp_path), "PROMETHEUS_MULTIPROC_DIR": str(own)}) as gate:
-        assert gate.get("/metrics").ok and list(own.glob("*.db"))
-    assert list(own.glob("*.db")) and not counts(tmp_path)
-
-
-@pytest.mark.parametrize("settings", [
-    {"TIMEOUT": "soon"}, {"GUNICORN_CMD_ARGS": "--check-config"}], ids=str)
-def test_a_start_that_does_not_serve_leaves_no_folder(tmp_path, settings):
-    subprocess.run([sys.executable, "-m", "gunicorn", "app:app"], cwd=ROOT, timeout=60, stderr=subprocess.DEVNULL,
-                   env={"PATH": os.environ["PATH"], "PORT": str(free_port()), "TMPDIR": str(tmp_path), **settings})
-    assert not counts(tmp_path)
