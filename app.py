@@ -25,7 +25,7 @@ from cursor2api.server.metrics import Metrics
 from cursor2api.models import Models
 from cursor2api.server.reference import reference
 from cursor2api.server.service import Service
-from cursor2api.server.slots import Slots
+from cursor2api.server.slots import UNPROVEN, Slots
 from cursor2api.upstream.sdk.bridge import Bridge, Bridges, bridge_user, installed
 from cursor2api.upstream.cloud import Cloud
 from cursor2api.upstream.http import Limits
@@ -124,7 +124,7 @@ def create_app(config: Config, upstream=None, development: bool = False) -> App:
     streams = config.max_streams or config.threads - 4
     return App(Service(
         config, upstream, agents, models, keys, Slots(streams, config.threads - streams - 2, time.monotonic),
-        Metrics(streams),
+        Slots(UNPROVEN, UNPROVEN, time.monotonic, "as many callers' keys as it can try"), Metrics(streams),
         read_page(config, keys)))
 
 

@@ -19,6 +19,7 @@ from app import read_config  # noqa: E402
 from cursor2api.logs import settings  # noqa: E402
 from cursor2api.server import counts  # noqa: E402
 from cursor2api.server.service import STOP_S  # noqa: E402
+from cursor2api.server.slots import UNPROVEN  # noqa: E402
 from cursor2api.server.worker import RELOADS  # noqa: E402
 
 options = read_config()
@@ -27,7 +28,7 @@ worker_class = "cursor2api.server.worker.Worker"  # a stream holds a thread for 
 # One keeps all agents and counts together. A delta costs the same with two, and a third more with four.
 workers = options.web_concurrency
 # Threads start when they are needed; too few refuse: of 500 streams begun at once on 2 x 260, two got 503.
-threads = options.threads
+threads = options.threads + (2 * UNPROVEN if options.key_passthrough else 0)
 # What is over threads may be idle, as clients and routers keep connections; when all are taken not even
 # a health check is let in. None to spare made a delta's delay ten times as long (p99, 500 begun at once).
 worker_connections = max(1000, 2 * threads)

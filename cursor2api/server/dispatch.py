@@ -61,6 +61,7 @@ class App:
             if endpoint not in OPEN:
                 request.caller = _authorize(request, self.service)
                 request.record.key = request.caller.name
+                self.service.prove(request.caller)
             return endpoint(request, self.service, **values)
         except ApiError as error:
             return _error(request, error)
