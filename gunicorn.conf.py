@@ -15,12 +15,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from gunicorn.glogging import Logger  # noqa: E402
 
-from app import read_config  # noqa: E402
 from cursor2api.logs import settings  # noqa: E402
 from cursor2api.server import counts  # noqa: E402
 from cursor2api.server.service import STOP_S  # noqa: E402
 from cursor2api.server.slots import UNPROVEN  # noqa: E402
 from cursor2api.server.worker import RELOADS  # noqa: E402
+from cursor2api.start import read_config  # noqa: E402
 
 options = read_config()
 # Figures are of bench/run.py on two cores; `--set` repeats them.

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import ROOT, descendants, free_port, until
+from conftest import ROOT, descendants, free_port, gateway, until
+
+from cursor2api.server.views import routes
 
 README = (ROOT / "README.md").read_text("utf-8")
 CURLS = re.findall(r"^    (curl .*(?:\n {6}.*)*)", README, re.M)
@@ -81,8 +83,27 @@ def test_a_signal_ends_everything_that_was_started(number):
 @pytest.mark.parametrize("command", [["app.py"], ["-m", "gunicorn", "app:app"]], ids=["make run", "gunicorn"])
 @pytest.mark.parametrize("name, value, said", [
     ("TIMEOUT", "soon", "TIMEOUT: expected a number"),
-    ("API_KEY_FILE", "/nothing", "API_KEY_FILE: expected a file to read")], ids=["a value", "a file"])
+    ("API_KEY_FILE", "/nothing", "API_KEY_FILE: expected a file to read"),
+    ("KEY_LIMITS", '{"carol": {}}', "KEY_LIMITS: expected names of keys in use or *, got 'carol'")],
+    ids=["a value", "a file", "a name"])
 def test_a_bad_setting_ends_the_start_and_is_named(command, name, value, said):
     run = subprocess.run([sys.executable, *command], cwd=ROOT, text=True, capture_output=True, timeout=60,
                          env={"PATH": os.environ["PATH"], "PORT": str(free_port()), name: value})
-    assert run.returncode and said in run.stderr and f"'{value}'" in run.stderr
+    assert run.returncode and said in run.stderr and (name == "KEY_LIMITS" or f"'{value}'" in run.stderr)
+
+
+def test_it_runs_without_docstrings_and_assertions():
+    """As under python -OO."""
+    with gateway(environ={"PYTHONOPTIMIZE": "2"}) as gate:
+        assert gate.say().ok and gate.say(stream=True).text.endswith("data: [DONE]\n\n")
+        assert gate.get("/reference.json").json()["routes"] == routes()
+
+
+def test_a_fault_in_making_the_service_is_told_by_its_cause(tmp_path):
+    (tmp_path / "certifi.py").touch()
+    environ = {"PATH": os.environ["PATH"], "PORT": str(free_port()), "UPSTREAM": "cloud", "CURSOR_API_KEY": "k",
+               "PYTHONPATH": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-m", "gunicorn", "app:app"], cwd=ROOT, text=True, capture_output=True,
+                         timeout=60, env=environ)
+    assert run.returncode and "AttributeError: module 'certifi' has no attribute 'where'" in run.stderr
+    assert "Failed to find attribute" not in run.stderr

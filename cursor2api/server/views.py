@@ -58,12 +58,10 @@ class Streamed(Response):
 
 
 def health(request: ApiRequest, service: Service) -> Response:
-    """`{"status": "ok", "timestamp": 1795393051}`; waits for nobody."""
     return json_response({"status": "ok", "timestamp": int(time.time())})
 
 
 def ready(request: ApiRequest, service: Service) -> Response:
-    """200 when there are models and Cursor has not refused the key, else 503 with the reason."""
     trouble = service.trouble()
     if trouble is None:
         return json_response({"status": "ready"})
@@ -73,27 +71,22 @@ def ready(request: ApiRequest, service: Service) -> Response:
 
 
 def page(request: ApiRequest, service: Service) -> Response:
-    """The page that shows what this is and lets one try it."""
     return site.send(request, service.files, "index.html")
 
 
 def page_file(request: ApiRequest, service: Service, name: str) -> Response:
-    """A file of the page."""
     return site.send(request, service.files, name)
 
 
 def page_data(request: ApiRequest, service: Service) -> Response:
-    """What the page shows of the service: routes, parameters, errors, settings, version."""
     return site.send(request, service.files, "reference.json")
 
 
 def openapi(request: ApiRequest, service: Service) -> Response:
-    """The API as an OpenAPI 3.1 document."""
     return site.send(request, service.files, "openapi.json")
 
 
 def metrics(request: ApiRequest, service: Service) -> Response:
-    """Counts in the Prometheus text format."""
     if request.caller.upstream_key:
         raise ApiError("The metrics are for this service's own keys", status=403,
                        type="invalid_request_error", code="own_key_required")
@@ -101,12 +94,10 @@ def metrics(request: ApiRequest, service: Service) -> Response:
 
 
 def list_models(request: ApiRequest, service: Service) -> Response:
-    """The models."""
     return json_response({"object": "list", "data": _model_objects(request, service)})
 
 
 def get_model(request: ApiRequest, service: Service, model: str) -> Response:
-    """One model."""
     name = unquote(model)
     for item in _model_objects(request, service):
         if item["id"] == name:
@@ -116,7 +107,6 @@ def get_model(request: ApiRequest, service: Service, model: str) -> Response:
 
 
 def chat_completions(request: ApiRequest, service: Service) -> Response:
-    """A completion, or chunks with `"stream": true`."""
     config, caller, record = service.config, request.caller, request.record
     service.keys.count(caller)
     body = _body(request)
@@ -181,13 +171,25 @@ URLS = Map([
           ("/chat/completions", chat_completions, "POST"))),
 ], strict_slashes=False, merge_slashes=False)
 OPEN = {page, page_file, page_data, openapi, health, ready}  # endpoints that need no key
+WHAT = {
+    page: "The page that shows what this is and lets one try it",
+    page_file: "A file of the page",
+    page_data: "What the page shows of the service: routes, parameters, errors, settings, version",
+    openapi: "The API as an OpenAPI 3.1 document",
+    health: '`{"status": "ok", "timestamp": 1795393051}`; waits for nobody',
+    ready: "200 when there are models and Cursor has not refused the key, else 503 with the reason",
+    metrics: "Counts in the Prometheus text format",
+    list_models: "The models",
+    get_model: "One model",
+    chat_completions: 'A completion, or chunks with `"stream": true`',
+}  # what each endpoint answers
 
 
 def routes() -> list[dict]:
     """The URL map as data: {"method", "path", "key", "what"}, without the twins that lack /v1."""
     rules = {rule.rule: rule for rule in URLS.iter_rules()}
     return [{"method": min(rule.methods - {"HEAD"}), "path": re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", path),
-             "key": rule.endpoint not in OPEN, "what": rule.endpoint.__doc__.strip().rstrip(".")}
+             "key": rule.endpoint not in OPEN, "what": WHAT[rule.endpoint]}
             for path, rule in rules.items() if "/v1" + path not in rules]
 
 
