@@ -1,44 +1,33 @@
 """gunicorn's settings; each can be replaced on its command line."""
 
-import atexit
 import gc
 import os
-import re
 import resource
-import secrets
 import shutil
 import signal
 import sys
-import tempfile
 from functools import partial
 from pathlib import Path
 
-# Where the workers share their counts; it must be known before prometheus_client is imported. One of ours
-# bears its master's id: after SIGHUP it serves on, after USR2 the new master does not rely on it.
-directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
-ours = not directory or bool(re.search(r"/cursor2api-\d+-[0-9a-f]{16}$", directory))
-if ours and f"/cursor2api-{os.getpid()}-" not in directory:
-    directory = f"{tempfile.gettempdir()}/cursor2api-{os.getpid()}-{secrets.token_hex(8)}"
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+# With it prometheus_client would count in files that it maps into memory: a full disk would kill the worker.
+os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from gunicorn.glogging import Logger  # noqa: E402
 
-from app import read_config  # noqa: E402
 from cursor2api.logs import settings  # noqa: E402
+from cursor2api.server import counts  # noqa: E402
 from cursor2api.server.service import STOP_S  # noqa: E402
+from cursor2api.server.slots import UNPROVEN  # noqa: E402
+from cursor2api.start import read_config  # noqa: E402
 
 options = read_config()
-if ours:
-    os.makedirs(directory, 0o700, exist_ok=True)
-    # A start that fails at its port calls no hook; a worker, which this is inherited by, removes nothing.
-    atexit.register(lambda master: os.getpid() == master and on_exit(None), os.getpid())
 # Figures are of bench/run.py on two cores; `--set` repeats them.
 worker_class = "cursor2api.server.worker.Worker"  # a stream holds a thread for its life
 # One keeps all agents and counts together. A delta costs the same with two, and a third more with four.
 workers = options.web_concurrency
 # Threads start when they are needed; too few refuse: of 500 streams begun at once on 2 x 260, two got 503.
-threads = options.threads
+threads = options.threads + (2 * UNPROVEN if options.key_passthrough else 0)
 # What is over threads may be idle, as clients and routers keep connections; when all are taken not even
 # a health check is let in. None to spare made a delta's delay ten times as long (p99, 500 begun at once).
 worker_connections = max(1000, 2 * threads)
@@ -81,6 +70,13 @@ def on_reload(server):
     server.kill_workers(signal.SIGUSR2)
 
 
+def pre_fork(server, worker):
+    """Several workers share their counts in a folder, the same after a reload; one needs none."""
+    if server.num_workers > 1 and not hasattr(server, "counts"):
+        server.counts = counts.new_folder()
+    worker.counts = getattr(server, "counts", None)
+
+
 def post_worker_init(worker):
     """SIGTERM drains first: the worker goes on answering, /ready with 503, while replies end."""
     service, replaced = worker.wsgi.service, []
@@ -103,6 +99,8 @@ def post_worker_init(worker):
     signal.signal(signal.SIGUSR2, lambda *_: replaced.append(True))
     signal.signal(signal.SIGTERM, partial(on_loop, drain))
     service.start()
+    if worker.counts:
+        service.metrics.share(worker.counts, str(worker.age))
     gc.freeze()  # a full collection need not look at what stays: 3 ms in which nothing else ran
 
 
@@ -110,14 +108,14 @@ def worker_exit(server, worker):
     """Nothing of ours is left running at Cursor when a worker ends."""
     if hasattr(worker, "wsgi"):  # it may have ended before it had one
         worker.wsgi.service.close()
+        worker.wsgi.service.metrics.save()
 
 
 def child_exit(server, worker):
-    """Gauges of a worker that has ended count no longer."""
-    from prometheus_client.multiprocess import mark_process_dead
-    mark_process_dead(worker.pid, directory)
+    if worker.counts:
+        counts.fold(worker.counts, str(worker.age))
 
 
 def on_exit(server):
-    if ours:
-        shutil.rmtree(directory, ignore_errors=True)
+    if folder := getattr(server, "counts", None):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -26,9 +26,9 @@ from werkzeug.test import Client
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app import create_app  # noqa: E402
 from cursor2api.config import Config  # noqa: E402
 from cursor2api.logs import Formatter  # noqa: E402
+from cursor2api.start import create_app  # noqa: E402
 
 MODEL = "claude-sonnet-4-5-20250929"
 

@@ -43,6 +43,7 @@ def settings(format: str, debug: bool) -> dict:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         # urllib3 warns of each answer with bad headers, and quotes them; what comes of it is logged by us.
-        "loggers": {"urllib3": {**ours, "level": "CRITICAL"}, "cursor2api": {**ours, "level": "DEBUG" if debug else "INFO"},
+        "loggers": {"urllib3": {**ours, "level": "CRITICAL"},
+                    "cursor2api": {**ours, "level": "DEBUG" if debug else "INFO"},
                     "gunicorn.error": {**ours, "level": "INFO"},
                     "gunicorn.access": {**ours, "level": "WARNING"}}}

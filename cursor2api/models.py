@@ -20,6 +20,7 @@ RETRY_S = 10
 FETCH_S = 60  # longer than the adapters' own limits for this request
 LOOK_S = 0.5
 KEYS = 100    # lists that are kept
+RENEWALS = 4  # at once, of callers' lists that can do without
 THINKING = "-thinking"
 EFFORTS = ("reasoning_effort", "reasoning", "effort")  # ids that Cursor's models give the parameter
 
@@ -89,22 +90,29 @@ class Models:
         self._clock = clock
         self._lock = threading.Lock()
         self._lists: OrderedDict[str, _List] = OrderedDict()
+        self._renewals = 0
         self.created = int(time.time())
 
     def all(self, key: str = "") -> list[Model]:
         """The base models. Raises the upstream's ApiError while there has never been a list."""
         known = self._known(key)
-        self._refreshed(key, FETCH_S if not self._fixed else 0 if known.looked else LOOK_S)
+        self._refreshed(key, FETCH_S if not self._fixed else 0 if known.looked else LOOK_S, not self._fixed)
         if self._fixed:
             known.looked = True
             return [known.models.get(id) or Model(id) for id in self._fixed]
         if not known.models and (known.error or known.fetching):
-            raise (known.error or UpstreamTimeout("The model list has not come in time")).with_traceback(None)
+            raise _failure(known)
         return list(known.models.values())
 
     def first(self) -> tuple | None:
         """The model that stands first, as (id, params); None if there is none. Raises as `all` does."""
         return next(((model.id, ()) for model in self.all()), None)
+
+    def prove(self, key: str) -> None:
+        """Returns when there is a list for the key. Raises the upstream's ApiError."""
+        known = self._refreshed(key, FETCH_S)
+        if not known.models and (known.error or known.fetching):
+            raise _failure(known)
 
     def waits(self, key: str = "") -> bool:
         """Whether `all` would wait for the upstream."""
@@ -146,22 +154,29 @@ class Models:
             known = self._lists.setdefault(name, _List())
             self._lists.move_to_end(name)
             if len(self._lists) > KEYS:
-                del self._lists[next(filter(None, self._lists))]  # the gateway's own stays
+                # The gateway's own stays; one without models goes first, as its key may be made up.
+                del self._lists[min(filter(None, self._lists), key=lambda name: bool(self._lists[name].models))]
             return known
 
-    def _refreshed(self, key: str, seconds: float) -> _List:
-        """The list, after a fetch if it is not fresh; whoever has a list does not wait for a newer one."""
+    def _refreshed(self, key: str, seconds: float, needed: bool = True) -> _List:
+        """The list, after a fetch if it is not fresh; whoever has a list does not wait for a newer one.
+
+        With a caller's own key few fetches are made at once that are not `needed`, as when a list is only stale.
+        """
         known = self._known(key)
         with self._lock:
-            if self._clock() >= known.next and known.fetching is None:
+            spare = bool(key) and not (needed and not known.models)
+            due = self._clock() >= known.next and known.fetching is None
+            if due and not (spare and self._renewals >= RENEWALS):
+                self._renewals += spare
                 known.fetching = threading.Event()
-                threading.Thread(target=self._renew, args=(known, key), name="models", daemon=True).start()
+                threading.Thread(target=self._renew, args=(known, key, spare), name="models", daemon=True).start()
             fetching = known.fetching
         if fetching and not known.models:
             fetching.wait(seconds)
         return known
 
-    def _renew(self, known: _List, key: str) -> None:
+    def _renew(self, known: _List, key: str, spare: bool) -> None:
         wait = RETRY_S
         try:
             models = {model.id: model for model in map(_model, self._fetch(key) or []) if model}
@@ -176,6 +191,12 @@ class Models:
             known.next = self._clock() + wait
             fetching, known.fetching = known.fetching, None
             fetching.set()
+            with self._lock:
+                self._renewals -= spare
+
+
+def _failure(known: _List) -> ApiError:
+    return (known.error or UpstreamTimeout("The model list has not come in time")).with_traceback(None)
 
 
 def _choice(model: Model, think: bool, effort: str | None) -> Choice:

@@ -110,7 +110,8 @@ def gateway(script=None, environ=None, upstream="simulator", scheme="http", deve
                     **(environ or {})}
         process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--bind",
-             f"127.0.0.1:{port}", "app:development()" if development else "app:app"], cwd=ROOT,
+             f"127.0.0.1:{port}", f"cursor2api.start:application({development=})" if development else "app:app"],
+            cwd=ROOT,
             env={"PATH": os.environ["PATH"], **PROCFILE, **settings}, stderr=log)
         url = f"{scheme}://127.0.0.1:{port}"
         try:

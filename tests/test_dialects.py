@@ -7,7 +7,7 @@ import pytest
 from conftest import MODEL
 from werkzeug.test import Client
 
-from app import create_app
+from cursor2api.start import create_app
 from cursor2api.chat import Chat, Message, Tool, ToolChoice
 from cursor2api.config import Config
 from cursor2api.dialects import Dialect, Frame, Parsed, Refusal

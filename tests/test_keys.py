@@ -1,7 +1,12 @@
 """Keys: whose a request is, what each may do, and that no key is kept or shown."""
 
 import hashlib
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
 
 import openai
 import pytest
@@ -10,7 +15,8 @@ from test_load import LONG
 
 from cursor2api.config import ConfigError, KeyLimit
 from cursor2api.errors import ApiError, InvalidKey
-from cursor2api.server.keys import FORGET, Keys, read_digests
+from cursor2api.server.keys import FORGET, PROVEN, PROVEN_S, Keys, read_digests
+from cursor2api.server.slots import UNPROVEN
 
 ALICE = hashlib.sha256(b"alice-key").hexdigest()
 
@@ -173,3 +179,69 @@ def test_without_a_key_of_the_gateways_only_callers_own_keys_are_served():
         response = say(gate, "0000")
         assert (response.status_code, response.json()["error"]["code"]) == (503, "upstream_not_configured")
         assert gate.get("/v1/models", key="crsr_erin-5678").json()["data"]
+
+
+def test_a_proof_is_remembered_for_a_day_and_the_eldest_is_forgotten():
+    now = [0.0]
+    one = keys(passthrough=True, clock=lambda: now[0])
+    callers = [one.identify([f"crsr_{number:08}"]) for number in range(PROVEN + 1)]
+    assert one.proven(one.identify(["bob-key"])) and not one.proven(callers[1])
+    for caller in callers:
+        one.prove(caller)
+    assert [one.proven(callers[number]) for number in (0, 1, PROVEN)] == [False, True, True]
+    now[0] = PROVEN_S
+    assert not one.proven(callers[1])
+
+
+def own_threads(gate):
+    [worker] = gate.workers()
+    return len(list(Path(f"/proc/{worker}/task").iterdir()))
+
+
+@pytest.mark.parametrize("fixed", ["", MODEL], ids=["listed", "MODELS"])
+def test_made_up_keys_neither_hold_up_known_callers_nor_make_threads(fixed):
+    """Sixty callers, each with a new key every time, while Cursor is slow to answer keys that it does not know."""
+    with gateway(environ={"KEY_PASSTHROUGH": "true", "MODELS": fixed}) as gate, ThreadPoolExecutor(60) as pool:
+        known = ["0000", "crsr_known-1234"]
+        for key in known:
+            assert say(gate, key).ok and gate.get("/v1/models", key=key).ok
+        before, ended = own_threads(gate), threading.Event()
+        gate.simulator.script({"refuse": {"models": {
+            "status": 401, "code": "unauthorized", "hang": 2, "times": 0}}})
+
+        def call(number):
+            statuses = Counter()
+            for turn in count():
+                key = f"crsr_{number:04}-{turn:04}"
+                response = say(gate, key, stream=turn % 2 == 0) if turn % 3 else gate.get("/v1/models", key=key)
+                statuses[response.status_code, response.json()["error"]["code"]] += 1
+                if ended.wait(0.3):
+                    return statuses
+        calls = [pool.submit(call, number) for number in range(60)]
+        assert until(lambda: gate.lines(why="overloaded") and gate.lines(why="invalid_api_key"))
+        slowest, threads = 0.0, 0
+        for _ in range(6):
+            for key in known:
+                for response in say(gate, key), say(gate, key, stream=True), gate.get("/v1/models", key=key):
+                    assert response.ok
+                    slowest = max(slowest, response.elapsed.total_seconds())
+            assert gate.get("/ready").ok
+            threads = max(threads, own_threads(gate))
+        ended.set()
+        statuses = sum((each.result() for each in calls), Counter())
+        assert set(statuses) == {(401, "invalid_api_key"), (503, "overloaded")}
+        assert slowest < 2 and threads < before + 64 + 4 * UNPROVEN
+        tried = [line for line in gate.simulator.state["requests"] if line["path"].startswith("/v1/models")]
+        assert len(tried) < 4 * UNPROVEN + statuses[401, "invalid_api_key"]
+        assert {agent["key"] for agent in gate.agents()} == {"eway", "1234"}
+
+
+def test_a_new_caller_is_tried_once_and_then_known():
+    with gateway(environ={"KEY_PASSTHROUGH": "true"}) as gate:
+        assert until(lambda: gate.get("/ready").ok)  # the gateway's own list has come
+        gate.simulator.script({"refuse": {"models": {"status": 401, "code": "unauthorized", "times": 1}}})
+        refused = say(gate, "crsr_frank-90")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+        assert all(say(gate, "crsr_erin-5678").ok for _ in range(3))
+        gate.simulator.script({"refuse": {"models": {"status": 500, "times": 0}}})
+        assert say(gate, "crsr_erin-5678").ok and say(gate, "crsr_dave-1234").status_code == 502

@@ -3,9 +3,10 @@
 import threading
 
 import pytest
+from conftest import until
 
 from cursor2api.errors import BadRequest, InternalError, KeyRefused, UpstreamError
-from cursor2api.models import KEYS, FRESH_S, RETRY_S, Model, Models
+from cursor2api.models import FRESH_S, KEYS, RENEWALS, RETRY_S, Model, Models
 
 ITEMS = [
     {"id": "sonnet", "aliases": ["latest"], "parameters": [
@@ -219,6 +220,47 @@ def test_lists_of_many_keys_do_not_push_out_the_gateways_own():
         models.all(f"crsr_{number}")
     assert models.trouble() is None and not models.waits()
     assert sum(not models.waits(f"crsr_{number}") for number in range(3 * KEYS)) < KEYS
+
+
+def test_lists_of_made_up_keys_do_not_push_out_those_of_good_ones():
+    def fetch(key):
+        if key.startswith("bad"):
+            raise UpstreamError("refused")
+        return [{"id": "a"}]
+    models = Models(fetch, (), ())
+    for number in range(KEYS // 2):
+        models.prove(f"good_{number}")
+    for number in range(3 * KEYS):
+        with pytest.raises(UpstreamError):
+            models.prove(f"bad_{number}")
+    assert not any(models.waits(f"good_{number}") for number in range(KEYS // 2))
+
+
+@pytest.mark.parametrize("fixed", [(), ("a",)], ids=["listed", "fixed"])
+def test_few_lists_are_renewed_at_once(fixed):
+    clock, go, fetching = Clock(), threading.Event(), []
+
+    def fetch(key):
+        if clock.now:
+            fetching.append(key)
+            assert go.wait(30)
+        return [{"id": "a"}]
+    models = Models(fetch, fixed, (), clock)
+    models.all()
+    for number in range(3 * RENEWALS):
+        models.prove(f"key_{number}")
+    before = set(threading.enumerate())
+    clock.now = FRESH_S
+    for number in range(3 * RENEWALS):
+        assert models.all(f"key_{number}")
+    assert models.all() and until(lambda: "" in fetching), "the gateway's own is no caller's"
+    threads = [thread for thread in set(threading.enumerate()) - before if thread.name == "models"]
+    assert len(threads) == RENEWALS + 1
+    go.set()
+    for thread in threads:
+        thread.join(30)
+    models.all("key_11")
+    assert until(lambda: "key_11" in fetching)
 
 
 @pytest.mark.parametrize("items, fixed, trouble", [

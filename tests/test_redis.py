@@ -242,7 +242,7 @@ def test_what_is_no_agents_id_gets_into_no_path(server, agent, good):
                                  "redis://localhost?nonsense=1", "redis://localhost?socket_timeout=x"])
 def test_a_url_that_is_none_ends_the_start_and_does_not_show_its_password(url):
     settings = {"REDIS_URL": url, "UPSTREAM": "cloud", "CURSOR_API_KEY": "k"}
-    done = subprocess.run([sys.executable, "-c", "import app; app.read_config()"], cwd=ROOT, env=settings,
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", "from cursor2api import start; start.read_config()"], cwd=ROOT,
+                          env=settings, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and done.stderr.startswith("cursor2api: REDIS_URL: expected")
     assert "cret" not in done.stderr and "Traceback" not in done.stderr

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-import app
+from .. import start
 from ..config import DEVELOPMENT_KEY, Config, ConfigError
 from ..errors import ApiError
 from .recorder import Recorder
@@ -102,10 +102,10 @@ def examine(agreed: bool | Callable[[str], bool], wait: float, record: Path | No
     """All findings, as they come. `agreed` is asked with what the chats cost, before each upstream's;
     `wait` is the longest time, in seconds, for what should end by itself."""
     try:
-        config = Config.read(app.environment())
-        app.create_app(config)
+        config = Config.read(start.environment())
+        start.create_app(config)
         for name in config.upstreams:
-            app.make_upstream(replace(config, upstream=name))
+            start.make_upstream(replace(config, upstream=name))
     except ConfigError as error:
         yield Finding(FAIL, "", "settings", str(error), "correct it in the environment or .env")
         return
@@ -130,8 +130,8 @@ def _upstream(config: Config, name: str, agreed, wait: float, record: Path | Non
     key = f"doctor-{secrets.token_hex(12)}"
     config = replace(config, upstream=name, api_key=(("doctor", key),), api_key_file="", key_limits=(),
                      kilo_tool_strict=False, heartbeat_s=2.0, sweep_s=0.0, keep_agents=0, warm_agents=0)
-    recorder = Recorder(app.make_upstream(config), config.cursor_api_key)
-    application = app.create_app(config, recorder)
+    recorder = Recorder(start.make_upstream(config), config.cursor_api_key)
+    application = start.create_app(config, recorder)
     before: set[str] = set()
 
     def check(title: str, work: Callable[[], Finding | str], advice: str = "") -> Finding:

@@ -72,6 +72,7 @@ class App:
             if endpoint not in OPEN:
                 request.caller = _authorize(request, self.service)
                 request.record.key = request.caller.name
+                self.service.prove(request.caller)
             return serve(endpoint, request, self.service) if chat else endpoint(request, self.service, **values)
         except ApiError as error:
             return refused(error)

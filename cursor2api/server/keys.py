@@ -12,6 +12,8 @@ from ..errors import ApiError, BadRequest, InvalidKey
 
 MINUTE = 60.0
 OWN = "cursor-"  # begins the name of a caller with a Cursor key of its own
+PROVEN = 10_000  # callers' own keys that are remembered as good
+PROVEN_S = 86_400.0
 FORGET = 1000  # names with a window, beyond which those without a recent request are forgotten
 
 
@@ -44,6 +46,7 @@ class Keys:
         self._lock = threading.Lock()
         self._windows: dict[str, deque[float]] = {}
         self._streams: Counter[str] = Counter()
+        self._proven: dict[str, float] = {}  # by the key's digest, eldest first: the time of the proof
 
     @property
     def exist(self) -> bool:
@@ -69,6 +72,20 @@ class Keys:
         if self._passthrough and re.fullmatch(r"[!-~]{8,500}", given[0]):
             return Caller(OWN + digest(given[0])[:8], given[0])
         raise InvalidKey("Invalid API key")
+
+    def proven(self, caller: Caller) -> bool:
+        """Whether Cursor has taken the caller's own key within the last day; ours need no proof."""
+        return not caller.upstream_key or (
+            self._proven.get(digest(caller.upstream_key), float("-inf")) > self._clock() - PROVEN_S)
+
+    def prove(self, caller: Caller) -> None:
+        """Cursor has taken the caller's own key."""
+        hashed = digest(caller.upstream_key)
+        with self._lock:
+            self._proven.pop(hashed, None)
+            self._proven[hashed] = self._clock()
+            if len(self._proven) > PROVEN:
+                del self._proven[next(iter(self._proven))]
 
     def limit(self, caller: Caller) -> KeyLimit:
         return self._limits.get(caller.name) or self._limits.get("*") or KeyLimit()

@@ -1,24 +1,28 @@
-"""The metrics of GET /metrics: every request's record, counted across all of gunicorn's workers."""
+"""The metrics of GET /metrics: every request's record, counted in memory, and added up over all workers."""
 
-import os
+import logging
+from collections.abc import Iterator
 from functools import lru_cache
-from glob import glob
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import Metric, Sample
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.multiprocess import MultiProcessCollector
 
+from .counts import Row, Shared, added
 from .record import RequestRecord
+
+log = logging.getLogger("cursor2api")
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 SECONDS = (.01, .03, .1, .3, 1, 3, 10, 30, 60, 120, 300, 600)
 
 
 class Metrics:
-    """`directory` is where workers share their counts; without one this process counts alone."""
+    """This process counts alone until it is told where to `share` its counts."""
 
-    def __init__(self, directory: str | None, slots: int):
-        self._own, self._directory = CollectorRegistry(), directory
+    def __init__(self, slots: int):
+        self._own, self._shared = CollectorRegistry(), None
 
         def make(kind, name, help, *labels, **options):
             metric = kind(f"cursor2api_{name}", help, labels, registry=self._own, **options)
@@ -35,14 +39,21 @@ class Metrics:
                            buckets=SECONDS)
         self._deltas = make(Counter, "deltas", "Deltas that left.", "model")
         self._tokens = make(Counter, "tokens", "Tokens, as usage states them.", "model", "kind")
-        self._streams = make(Gauge, "slots_used", "Slots in use.", multiprocess_mode="livesum")
-        make(Gauge, "slots", "Slots there are.", multiprocess_mode="livesum").set(slots)
+        self._streams = make(Gauge, "slots_used", "Slots in use.")
+        make(Gauge, "slots", "Slots there are.").set(slots)
 
     def slot(self, count: int) -> None:
         self._streams.inc(count)
 
     def count(self, record: RequestRecord, status: int, closed_by: str, why: str) -> None:
-        """Counts a request that is over. Keys of callers' own are counted together."""
+        """Counts a request that is over; a fault in that is logged, as it must not reach the request."""
+        try:
+            self._count(record, status, closed_by, why)
+        except Exception:
+            log.exception("a fault in counting")
+
+    def _count(self, record: RequestRecord, status: int, closed_by: str, why: str) -> None:
+        """Keys of callers' own are counted together."""
         seconds = record.clock() - record.started
         key = "cursor" if record.key.startswith("cursor-") else record.key
         self._requests.labels(record.route, status, key).inc()
@@ -59,23 +70,36 @@ class Metrics:
         for kind in ("prompt_tokens", "completion_tokens") if record.usage else ():
             self._tokens.labels(record.model, kind).inc(getattr(record.usage, kind))
 
+    def share(self, folder: Path, name: str) -> None:
+        """From now on other workers know what this one counts, and it what they do; its name is its own there."""
+        self._shared = Shared(folder, name, self._rows)
+
+    def save(self) -> None:
+        """The last that this worker does: what it has counted stays."""
+        if self._shared:
+            self._shared.save()
+
     def text(self) -> bytes:
         """The Prometheus text format, of CONTENT_TYPE."""
-        if not self._directory:
-            return generate_latest(self._own)
+        self.save()
         everyone = CollectorRegistry()
-        _Everyone(everyone, self._directory)
+        everyone.register(self)
         return generate_latest(everyone)
 
+    def collect(self) -> Iterator[Metric]:
+        """What prometheus_client asks of a collector: each metric with the sums of all workers."""
+        counts, gauges = self._rows()
+        rows = added(counts + gauges + (self._shared.others() if self._shared else []))
+        for metric in self._own.collect():
+            metric.samples = [Sample(name, dict(labels), value) for of, name, labels, value in rows
+                              if of == metric.name]
+            yield metric
 
-class _Everyone(MultiProcessCollector):
-    def collect(self):
-        return self.merge([path for path in glob(f"{self._path}/*.db") if _size(path)])
-
-
-def _size(path: str) -> int:
-    """In bytes. A worker that is starting has files that are empty yet, one that has ended has none."""
-    try:
-        return os.path.getsize(path)
-    except FileNotFoundError:
-        return 0
+    def _rows(self) -> tuple[list[Row], list[Row]]:
+        """This worker's own counts, and its gauges."""
+        counts, gauges = [], []
+        for metric in self._own.collect():
+            (gauges if metric.type == "gauge" else counts).extend(
+                (metric.name, sample.name, tuple(sample.labels.items()), sample.value)
+                for sample in metric.samples if not sample.name.endswith("_created"))  # times, which have no sum
+        return counts, gauges

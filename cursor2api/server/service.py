@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ..agents.agents import Agents
 from ..config import DEVELOPMENT_KEY, Config
 from ..errors import ApiError
-from .keys import Keys
+from .keys import Caller, Keys
 from .metrics import Metrics
 from ..models import Models
 from .page import File
@@ -33,6 +33,7 @@ class Service:
     models: Models | None
     keys: Keys
     slots: Slots
+    unproven: Slots  # of callers whose own keys are being tried
     metrics: Metrics
     files: dict[str, File]  # the page
     draining: bool = False
@@ -90,6 +91,21 @@ class Service:
             return not_configured()
         return self.models.trouble() if self.config.cursor_api_key else None
 
+    def prove(self, caller: Caller) -> None:
+        """Tries a caller's own key, by listing the models with it, before it can take what others need.
+
+        A made-up key so never holds a slot, and few are at Cursor at once. Raises Cursor's refusal, and
+        ApiError 503 when too many keys are being tried.
+        """
+        if self.keys.proven(caller):
+            return
+        self.unproven.take(1, self.config.queue_s)
+        try:
+            self.models.prove(caller.upstream_key)
+            self.keys.prove(caller)
+        finally:
+            self.unproven.give(1)
+
     def drain(self, then) -> None:
         """No new replies; calls `then` when the running ones are over, or cut after GRACE_S."""
         if self.draining:
@@ -99,7 +115,7 @@ class Service:
 
     def _drain(self, then) -> None:
         end = time.monotonic() + self.config.grace_s + STOP_S
-        self.slots.shut()
+        self._shut()
         if not self.slots.empty(self.config.grace_s):
             log.info("replies are cut at the end of the grace time", extra={"facts": {
                 "replies": self.slots.used}})
@@ -110,7 +126,7 @@ class Service:
     def close(self, seconds: float = STOP_S) -> None:
         """Cuts what still runs; returns when nothing of ours is left running upstream, or after `seconds`."""
         self.draining = self.cut = True
-        self.slots.shut()
+        self._shut()
         with self._closing:
             end, upstream = time.monotonic() + seconds, self.upstream
             self.slots.empty(LAST_WORDS_S)
@@ -118,6 +134,10 @@ class Service:
                 self._closed = True
                 self.agents.close()
                 upstream.close(max(0.0, end - time.monotonic()))
+
+    def _shut(self) -> None:
+        self.slots.shut()
+        self.unproven.shut()
 
     def check(self, seconds: float) -> None:
         """Raises what ends a reply that has taken `seconds` before its own end."""

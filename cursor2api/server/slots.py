@@ -9,13 +9,15 @@ from collections.abc import Callable
 from ..errors import ApiError
 
 LOOK_S = 0.5
+UNPROVEN = 4  # callers' own keys that are tried at Cursor at once; as many more may wait for that
 
 
 class Slots:
-    """`limit` slots for which at most `waiting` requests wait at a time."""
+    """`limit` slots for which at most `waiting` requests wait at a time; `busy` says what all are taken by."""
 
-    def __init__(self, limit: int, waiting: int, clock: Callable[[], float]):
-        self.limit, self._waiting, self._clock = limit, waiting, clock
+    def __init__(self, limit: int, waiting: int, clock: Callable[[], float],
+                 busy: str = "as many replies as it can make"):
+        self.limit, self._waiting, self._clock, self._busy = limit, waiting, clock, busy
         self.used = 0
         self._free = threading.Condition()
         self._queue: deque[object] = deque()
@@ -38,8 +40,9 @@ class Slots:
                         return self._clock() - start
                     left = start + seconds - self._clock()
                     if left <= 0 or len(self._queue) > self._waiting and self._queue[-1] is place:
-                        raise ApiError("The service is busy with as many replies as it can make at once "
-                                       f"({self.limit}): try again soon", status=503, code="overloaded",
+                        raise ApiError(f"The service is busy with {self._busy} at once ({self.limit}): "
+                                       "try again soon",
+                                        status=503, code="overloaded",
                                        retry_after=1)
                     self._free.wait(min(left, LOOK_S))
                     look()

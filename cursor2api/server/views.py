@@ -23,12 +23,10 @@ from .service import Service
 
 
 def health(request: ApiRequest, service: Service) -> Response:
-    """`{"status": "ok", "timestamp": 1795393051}`; waits for nobody."""
     return json_response({"status": "ok", "timestamp": int(time.time())})
 
 
 def ready(request: ApiRequest, service: Service) -> Response:
-    """200 when there are models and Cursor has not refused the key, else 503 with the reason."""
     trouble = service.trouble()
     if trouble is None:
         return json_response({"status": "ready"})
@@ -38,27 +36,22 @@ def ready(request: ApiRequest, service: Service) -> Response:
 
 
 def page(request: ApiRequest, service: Service) -> Response:
-    """The page that shows what this is and lets one try it."""
     return site.send(request, service.files, "index.html")
 
 
 def page_file(request: ApiRequest, service: Service, name: str) -> Response:
-    """A file of the page."""
     return site.send(request, service.files, name)
 
 
 def page_data(request: ApiRequest, service: Service) -> Response:
-    """What the page shows of the service: routes, parameters, errors, settings, version."""
     return site.send(request, service.files, "reference.json")
 
 
 def openapi(request: ApiRequest, service: Service) -> Response:
-    """The API as an OpenAPI 3.1 document."""
     return site.send(request, service.files, "openapi.json")
 
 
 def metrics(request: ApiRequest, service: Service) -> Response:
-    """Counts in the Prometheus text format."""
     if request.caller.upstream_key:
         raise ApiError("The metrics are for this service's own keys", status=403,
                        type="invalid_request_error", code="own_key_required")
@@ -66,12 +59,10 @@ def metrics(request: ApiRequest, service: Service) -> Response:
 
 
 def list_models(request: ApiRequest, service: Service) -> Response:
-    """The models."""
     return json_response({"object": "list", "data": _model_objects(request, service)})
 
 
 def get_model(request: ApiRequest, service: Service, model: str) -> Response:
-    """One model."""
     name = unquote(model)
     for item in _model_objects(request, service):
         if item["id"] == name:
@@ -94,6 +85,17 @@ def _model_objects(request: ApiRequest, service: Service) -> list[dict]:
 
 
 OPEN = {page, page_file, page_data, openapi, health, ready}  # endpoints that need no key
+WHAT = {
+    page: "The page that shows what this is and lets one try it",
+    page_file: "A file of the page",
+    page_data: "What the page shows of the service: routes, parameters, errors, settings, version",
+    openapi: "The API as an OpenAPI 3.1 document",
+    health: '`{"status": "ok", "timestamp": 1795393051}`; waits for nobody',
+    ready: "200 when there are models and Cursor has not refused the key, else 503 with the reason",
+    metrics: "Counts in the Prometheus text format",
+    list_models: "The models",
+    get_model: "One model",
+}  # what each endpoint answers
 
 
 def urls(dialects: Iterable[Dialect] = DIALECTS) -> Map:
@@ -122,4 +124,4 @@ def routes() -> list[dict]:
 
 
 def _what(endpoint) -> str:
-    return endpoint.what if isinstance(endpoint, Dialect) else endpoint.__doc__.strip().rstrip(".")
+    return endpoint.what if isinstance(endpoint, Dialect) else WHAT[endpoint]

@@ -1,0 +1,185 @@
+"""From the environment and .env to the service, and the development start (`make run`).
+
+Nothing is made while this module is imported, as gunicorn's settings and the doctor import it too.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from . import __version__
+from .server import page as site
+from .agents.agents import Agents
+from .config import CURSOR_URL, DEVELOPMENT_KEY, INSTALL_SDK, Config, ConfigError, digest
+from .agents.store import AgentStore
+from .dialects import Dialect
+from .dialects.served import DIALECTS
+from .server.keys import Keys, read_digests
+from .server.metrics import Metrics
+from .models import Models
+from .server.reference import reference
+from .server.service import Service
+from .server.slots import UNPROVEN, Slots
+from .upstream.sdk.bridge import Bridge, Bridges, bridge_user, installed
+from .upstream.cloud import Cloud
+from .upstream.http import Limits
+from .upstream.sdk.adapter import Sdk
+from .upstream.uistream import UiStream
+from .server.views import routes
+from .server.dispatch import App
+
+ROOT = Path(__file__).resolve().parent.parent
+# As in the Procfile: glibc gives memory back.
+GLIBC_TUNABLES = "glibc.malloc.arena_max=1:glibc.malloc.tcache_count=1:glibc.malloc.mmap_threshold=16384"
+
+
+def environment(**more: str) -> dict[str, str]:
+    """All variables: .env beside app.py, before it the environment, before that `more`."""
+    values = {**dotenv_values(ROOT / ".env"), **os.environ, **more}
+    values["SDK_BRIDGE"] = values.get("SDK_BRIDGE") or installed()
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def read_config(**more: str) -> Config:
+    """The settings. Ends the process if one is wrong."""
+    try:
+        config = Config.read(environment(**more))
+        if config.upstream_in_use == "sdk":
+            bridge_user(config.sdk_user, config.sdk_bridge)
+        make_keys(config)
+        make_store(config)
+        return config
+    except ConfigError as error:
+        sys.exit(f"cursor2api: {error}")
+
+
+def read_keys(config: Config) -> tuple[tuple[str, str], ...]:
+    """The names and digests of API_KEY_FILE. Raises ConfigError."""
+    if not config.api_key_file:
+        return ()
+    try:
+        return read_digests(Path(config.api_key_file).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"API_KEY_FILE: expected a file to read, got {error}") from None
+
+
+def make_keys(config: Config, development: bool = False) -> Keys:
+    """The keys of API_KEY and API_KEY_FILE, and their limits. Raises ConfigError."""
+    return Keys(config.api_key, read_keys(config), config.key_limits, config.key_passthrough, time.monotonic,
+                DEVELOPMENT_KEY if development and not config.api_key else "")
+
+
+def make_upstream(config: Config):
+    """The adapter in use; None when nothing is configured. Raises ConfigError."""
+    limits = Limits(config.connect_timeout, config.create_timeout, config.timeout, config.retry_s)
+    if config.upstream_in_use == "uistream":
+        return UiStream(config.uistream_url, dict(config.uistream_headers), limits, pool=config.threads)
+    if config.upstream_in_use is None:
+        return None
+    cloud = Cloud(config.cursor_base_url, config.cursor_api_key, limits, pool=config.threads,
+                  name=config.upstream_in_use)
+    if config.upstream_in_use != "sdk":
+        return cloud
+    start = partial(
+        Bridge, config.sdk_bridge, bridge_user(config.sdk_user, config.sdk_bridge),
+        "" if config.cursor_base_url == CURSOR_URL else config.cursor_base_url, limits, config.threads)
+    return Sdk(Bridges(start, config.sdk_idle_s, config.retry_s), config.cursor_api_key, cloud.models, limits,
+               pool=config.threads)
+
+
+def make_store(config: Config):
+    """Where agents are kept for their conversations to go on; None if they shall or can not be."""
+    if not config.keep_agents or config.upstream_in_use not in ("cloud", "simulator"):
+        return None
+    if not config.redis_url:
+        return AgentStore(config.keep_agents, config.keep_agent_s)
+    try:
+        from .agents.redis_store import RedisStore
+    except ImportError:
+        raise ConfigError("REDIS_URL: expected redis-py to be installed: pip install -r "
+                          "requirements-redis.txt") from None
+    scope = digest(f"{config.cursor_base_url} {config.cursor_api_key}")[:16]
+    try:
+        return RedisStore(config.redis_url, scope, config.keep_agents, config.keep_agent_s)
+    except (ValueError, TypeError):  # whose words could show a piece of the password
+        raise ConfigError("REDIS_URL: expected a URL with a port, a number and options that redis-py "
+                          "knows, special characters of a password as %XX") from None
+
+
+def read_page(config: Config, keys: Keys) -> dict[str, site.File]:
+    """The files of the page, with what it tells of the service as it is now."""
+    examples = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "static/examples").iterdir())}
+    about = reference(config, version=__version__, started=int(time.time()), routes=routes(), examples=examples,
+                      keys="development" if keys.development else "set" if keys.exist else "none")
+    return site.read(ROOT / "static", **{"reference.json": json.dumps(about, separators=(",", ":")).encode()})
+
+
+def create_app(config: Config, upstream=None, dialects: Sequence[Dialect] = DIALECTS, *,
+               development: bool = False) -> App:
+    """The service as a WSGI callable, before `upstream` or the configured one. Raises ConfigError.
+
+    With `development` and without API_KEY the key is 0000: see server/development.py.
+    """
+    upstream = upstream or make_upstream(config)
+    models = Models(upstream.models, config.models, config.model_aliases) if upstream else None
+    keys = make_keys(config, development)
+    agents = Agents(config, upstream, models.first, make_store(config)) if upstream else None
+    streams = config.max_streams or config.threads - 4
+    return App(Service(
+        config, upstream, agents, models, keys, Slots(streams, config.threads - streams - 2, time.monotonic),
+        Slots(UNPROVEN, UNPROVEN, time.monotonic, "as many callers' keys as it can try"), Metrics(streams),
+        read_page(config, keys)), dialects)
+
+
+def application(development: bool = False) -> App:
+    """What gunicorn serves, in the `development` start too. Ends the process if a setting is wrong."""
+    return create_app(read_config(), development=development)
+
+
+def main() -> int:
+    """The development start: gunicorn, and the simulator beside it if there is no upstream."""
+    config = read_config()
+    simulator, started = None, {}
+    if config.upstream_in_use is None:
+        simulator = subprocess.Popen(
+            [sys.executable, "-m", "cursor2api.simulator", "--port", "0", "--until-eof"], cwd=ROOT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        started = {"UPSTREAM": "simulator", "CURSOR_API_KEY": "simulator",
+                   "CURSOR_BASE_URL": simulator.stdout.readline().strip()}
+        config = read_config(**started)
+    base = f"http://127.0.0.1:{config.port}"
+    key = config.api_key[0][1] if config.api_key else DEVELOPMENT_KEY
+    masked = key if key == DEVELOPMENT_KEY else f"{key[:2]}...{key[-2:]}" if len(key) > 8 else "..."
+    faster = (config.upstream, config.upstream_in_use) == ("auto", "cloud") and (
+        f"\n  Faster     {INSTALL_SDK}: Cursor's SDK, 174 MB, boots no machine; see README.md") or ""
+    print(f"""
+  Base URL   {base}/v1
+  API key    {masked}
+  Upstream   {config.upstream_in_use}{
+    ": no CURSOR_API_KEY is set, so a simulator answers, with made-up text" if simulator else ""}{faster}
+
+  curl {base}/v1/chat/completions -H "Authorization: Bearer {masked}" \\
+    -H "Content-Type: application/json" -d '{{"model": "{
+    config.models[0] if config.models else "claude-sonnet-4-5-20250929" if simulator else "MODEL"
+    }", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+""", flush=True)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{config.port}",
+         "cursor2api.start:application(development=True)"],
+        cwd=ROOT, env={"GLIBC_TUNABLES": GLIBC_TUNABLES, **os.environ, **started}, start_new_session=True)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: server.terminate())
+    try:
+        return server.wait()
+    finally:
+        if simulator:
+            simulator.terminate()
+            simulator.wait()
