@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "cursor2api"
 ROOMS = {name: room for room, names in enumerate([
     ["errors", "events", "config", "logs", "tokens", "server.record"],
-    ["dialects.parameters", "models", "effects.schema"],
+    ["dialects.parameters", "models", "effects.schema", "effects.shape"],
     ["chat", "effects.jsonstream"],
     ["prompt", "effects.transforms", "effects.calls", "effects.jsonreply"],
     ["effects.toolcalls", "dialects.encode"],

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from .schema import Shape, kind_of
+from .shape import Shape, kind_of
 
 DEPTH = 200  # of nested objects and arrays
 TOKEN = 400  # characters of a number or a literal; Python refuses to convert more than 4300 digits
@@ -93,7 +93,7 @@ class Reader:
         self._out: list[str] = []
         self._stack: list[_Frame] = []
         self._closers = ""
-        self._run = self._read(Shape([schema], schema))
+        self._run = self._read(Shape.of(schema))
 
     def feed(self, text: str) -> str:
         """The next piece of normalised JSON; text behind the value's end is added to `rest`."""

@@ -1,4 +1,9 @@
-"""What a JSON Schema says of a value: which JSON types it may have, and what is wrong with it."""
+"""Checks JSON texts against a JSON Schema, for a bounded price whatever the schema and the text are.
+
+jsonschema does the checking. It is a caller's schema and a model's text, so each step of it is counted:
+a schema that takes too many steps, or that jsonschema cannot use, checks nothing, and every text is good
+to it. The model was shown it all the same.
+"""
 
 import json
 from functools import cache
@@ -8,15 +13,23 @@ import attrs
 from jsonschema import Draft202012Validator, ValidationError, validators
 from referencing import Registry
 
+ERRORS = 10        # that are told of one value
+STEPS = 2_000_000  # that the check of one schema, or of one value, may take: about a second
+COPIED, FAILED = 100, 100  # steps for a copied node and for an error, because of the memory they need
+
+# What cannot be counted: regular expressions, of which a hostile one would hold its thread for hours; what
+# other words have not looked at; names of parts, for which jsonschema searches the schema each time.
 UNCOUNTED = {"pattern", "patternProperties", "unevaluatedItems", "unevaluatedProperties", "$id", "id", "$anchor",
              "$dynamicAnchor", "$recursiveAnchor"}
-DEEP = {"enum", "const", "dependentRequired", "dependencies"}  # looked at below their first level
-ERRORS = 10        # that are told of one value
-STEPS = 2_000_000  # that the check of one value, or of a schema, may take: about a second
+BY_NAME = {"properties", "$defs", "definitions", "dependentSchemas"}  # words whose value has a schema by name
+DATA = {"enum", "const", "default", "examples"}  # words whose value is no schema
+ONE = {"not", "if", "then", "else", "contains", "propertyNames"}  # words whose value is one schema
+NEVER = {"not": {}}  # says the same as false
+DEEP = {"enum", "const", "dependentRequired", "dependencies"}  # words that look below their value's first level
 
 
 class Checker:
-    """Checks JSON texts. Every text is good to a schema that jsonschema cannot use, or not in STEPS."""
+    """Checks JSON texts against one schema."""
 
     def __init__(self, schema: dict | bool | None):
         self._validator = None
@@ -24,11 +37,11 @@ class Checker:
             return
         try:
             kind = validators.validator_for(schema, default=Draft202012Validator)
-            schema, made = _harmless(schema), _counting(kind)
+            schema, made = _countable(schema, _Steps()), _counting(kind)
             if made(kind.META_SCHEMA, format_checker=_Steps()).is_valid(schema):
-                # References lead nowhere but into it.
+                # With an empty registry a reference leads nowhere but into the schema.
                 self._validator = made(schema, registry=Registry(), format_checker=_Steps())
-        except Exception:  # what jsonschema trips over, and _TooLong
+        except Exception:  # _TooLong, or whatever jsonschema trips over
             return
 
     def errors(self, text: str) -> str:
@@ -38,7 +51,7 @@ class Checker:
         try:
             self._validator.format_checker.left = STEPS
             errors = [*islice(self._validator.iter_errors(json.loads(text)), ERRORS)]
-        except Exception:  # it refers to what is not in it, or to itself without end, or takes too long
+        except Exception:  # _TooLong, or a reference to nothing or to itself without end
             return ""
         return "\n".join(f"{error.json_path}: {_short(error.message)}" for error in errors)
 
@@ -48,14 +61,20 @@ class _TooLong(Exception):
 
 
 class _Steps:
-    """What is left of STEPS, in the place of a format checker, which every part of a check can reach."""
+    """What is left of STEPS. It takes the place of a format checker, which every part of a check can reach."""
 
     left = STEPS
 
-    def take(self, count):
+    def take(self, count: int) -> None:
         self.left -= count
         if self.left < 0:
             raise _TooLong
+
+    def fail(self, error: ValidationError) -> ValidationError:
+        """Takes what an error costs, unless it is one of a part, where it was taken before."""
+        if not error.relative_schema_path:
+            self.take(FAILED + len(error.message))
+        return error
 
     def check(self, instance: object, format: str) -> None:
         """Formats are not checked."""
@@ -66,16 +85,16 @@ def _counting(kind):
     """A kind of validator whose keywords and parts count, and whose parts are of no other kind."""
     def counting(word, keyword):
         def check(validator, value, instance, schema):
-            size = _nodes(value) if word in DEEP else _length(value)
-            validator.format_checker.take(10 + size + _length(instance))
-            return keyword(validator, value, instance, schema)
+            steps = validator.format_checker
+            steps.take(10 + (_nodes(value) if word in DEEP else _length(value)) + _length(instance))
+            return map(steps.fail, keyword(validator, value, instance, schema) or ())
         return check
 
     def evolve(validator, **changes):
-        validator.format_checker.take(1)
+        validator.format_checker.take(1 + _length(changes.get("schema")) // 8)
         return attrs.evolve(validator, **changes)
 
-    words = {**kind.VALIDATORS, "uniqueItems": _unique}
+    words = {**kind.VALIDATORS, "uniqueItems": _unique, "anyOf": _any_of, "oneOf": _one_of}
     made = validators.extend(kind, {word: counting(word, keyword) for word, keyword in words.items()})
     made.evolve = evolve
     return made
@@ -91,124 +110,58 @@ def _nodes(value):
     return 1
 
 
+# The keywords below do as jsonschema's do, but for what theirs cost.
+
 def _unique(validator, wanted, instance, schema):
-    """As jsonschema's, in time linear in the instance; 1 and 1.0 are two values."""
+    """In time linear in the instance; 1 and 1.0 are two values."""
     if wanted and isinstance(instance, list):
-        if len({json.dumps(item, sort_keys=True) for item in instance}) < len(instance):
+        found = set()
+        for item in instance:
+            text = json.dumps(item, sort_keys=True)
+            validator.format_checker.take(len(text))
+            found.add(text)
+        if len(found) < len(instance):
             yield ValidationError(f"{instance!r} has non-unique elements")
+
+
+def _any_of(validator, schemas, instance, schema):
+    """Without keeping what is wrong by each of the schemas."""
+    if not any(_fits(validator, each, instance) for each in schemas):
+        yield ValidationError(f"{instance!r} is not valid under any of the given schemas")
+
+
+def _one_of(validator, schemas, instance, schema):
+    """Without keeping what is wrong by each of the schemas."""
+    fitting = sum(_fits(validator, each, instance) for each in schemas)
+    if fitting != 1:
+        yield ValidationError(f"{instance!r} is valid under {fitting} of the given schemas, expected 1")
+
+
+def _fits(validator, schema, instance):
+    return next(validator.descend(instance, schema), None) is None
 
 
 def _short(message):
     return message if len(message) < 300 else f"{message[:150]} ... {message[-140:]}"
 
 
-def _harmless(schema):
-    """A copy without what cannot be counted: regular expressions, of which a hostile one would hold its
-    thread for hours; what other parts have not looked at; names, which jsonschema finds by a walk each time."""
+def _countable(schema, steps):
+    """A copy of a schema without what is UNCOUNTED. Nor would be what is wrong by a schema that is false."""
+    if schema is False:
+        return NEVER
     if isinstance(schema, list):
-        return [_harmless(each) for each in schema]
+        steps.take(len(schema))
+        return [_countable(each, steps) for each in schema]
     if not isinstance(schema, dict):
         return schema
+    steps.take(COPIED + len(schema))
     dropped = UNCOUNTED | ({"additionalProperties"} if "patternProperties" in schema else set())
     copy = {}
     for word, value in schema.items():
-        if word in dropped:
-            continue
-        if word in ("properties", "$defs", "definitions", "dependentSchemas") and isinstance(
-                value, dict):
-            value = {name: _harmless(each) for name, each in value.items()}
-        elif word not in ("enum", "const", "default", "examples"):
-            value = _harmless(value)
-        copy[word] = value
+        if word in BY_NAME and isinstance(value, dict):
+            steps.take(len(value))
+            copy[word] = {name: _countable(each, steps) for name, each in value.items()}
+        elif word not in dropped:
+            plain = word in DATA or isinstance(value, bool) and word not in ONE
+            copy[word] = value if plain else _countable(value, steps)
     return copy
-
-
-class Shape:
-    """What a schema says of one value: the JSON types it may have (None: any) and what is below."""
-
-    def __init__(self, schemas, root):
-        self._root = root
-        left = [500]  # a schema may refer to itself
-        self._plain = [plain for schema in schemas for plain in _plain(schema, root, left)]
-        self._below = {}
-        types = [_types(plain) for plain in self._plain]
-        self._types = None if None in types else set().union(*types)
-
-    def allows(self, kind: str) -> bool:
-        types = self._types
-        return types is None or kind in types or kind == "integer" and "number" in types
-
-    def below(self, key: str | None) -> "Shape":
-        """The shape of the member `key`; None: of an array's items."""
-        if self._plain == [{}]:
-            return self
-        if key is not None and not any(key in _dict(p, "properties") for p in self._plain):
-            key = ""
-        if key not in self._below:
-            word = "array" if key is None else "object"
-            found = [p for p in self._plain if word in (_types(p) or {word})]
-            self._below[key] = Shape([_sub(p, key) for p in found] or [None], self._root)
-        return self._below[key]
-
-
-def kind_of(value: object) -> str:
-    """The JSON type of a value from json.loads."""
-    return {bool: "boolean", int: "integer", float: "number", str: "string", list: "array",
-            dict: "object"}.get(type(value), "null")
-
-
-def _sub(plain, key):
-    if key is None:
-        return plain.get("items") if "prefixItems" not in plain else None
-    properties = _dict(plain, "properties")
-    if key in properties or "patternProperties" in plain:
-        return properties.get(key)
-    return plain.get("additionalProperties")
-
-
-def _dict(schema, word):
-    found = schema.get(word)
-    return found if isinstance(found, dict) else {}
-
-
-def _types(plain):
-    types = plain.get("type")
-    if types is None:
-        values = plain["enum"] if isinstance(plain.get("enum"), list) else (
-            [plain["const"]] if "const" in plain else None)
-        types = values and [kind_of(value) for value in values]
-    if isinstance(types, str):
-        types = [types]
-    if not types or not isinstance(types, list) or not all(isinstance(name, str) for name in types):
-        return None
-    return {*types, "null"} if plain.get("nullable") is True else {*types}
-
-
-def _plain(schema, root, left, deep=16):
-    """The schemas, free of references and unions, of which one must hold."""
-    left[0] -= 1
-    if not isinstance(schema, dict) or left[0] < 0 or not deep:
-        return [{}]
-    found = [{word: value for word, value in schema.items()
-              if word not in ("$ref", "allOf", "anyOf", "oneOf")}]
-    groups = [[_target(root, schema["$ref"])]] if "$ref" in schema else []
-    unions = {word: schema.get(word) for word in ("allOf", "anyOf", "oneOf")}
-    unions = {word: each for word, each in unions.items() if each and isinstance(each, list)}
-    groups += [[each] for each in unions.pop("allOf", ())] + [*unions.values()]
-    for group in groups:
-        plains = [plain for each in group for plain in _plain(each, root, left, deep - 1)]
-        if len(plains) * len(found) > 64:
-            return [{}]
-        found = [{**a, **b, "properties": {**_dict(a, "properties"), **_dict(b, "properties")}}
-                 for a in found for b in plains]
-    return found
-
-
-def _target(root, ref):
-    """What a local reference ("#/$defs/x") points at."""
-    if not isinstance(ref, str) or not ref.startswith("#"):
-        return None
-    for name in ref[1:].split("/")[1:]:
-        name = name.replace("~1", "/").replace("~0", "~")
-        root = root.get(name) if isinstance(root, dict) else None
-    return root
