@@ -77,9 +77,13 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The end; `reason` is stop, length, tool_calls or content_filter."""
+    """The end; `reason` is stop, length, tool_calls or content_filter.
+
+    `stop_sequence` is the one of the chat's stop sequences that ended the reply, if one did.
+    """
 
     reason: str
+    stop_sequence: str | None = None
 
 
 Event = Text | Reasoning | ToolCall | Waiting | Usage | Misfit | Note | Finish

@@ -1,5 +1,7 @@
 """Each transform at every cut: the same effect, one Finish, nothing lost and nothing doubled."""
 
+import time
+
 import pytest
 from cuts import cuts, joined, spread
 from hypothesis import given
@@ -97,7 +99,10 @@ STOPS = [
 
 @pytest.mark.parametrize("name, text, sequences, expected", STOPS, ids=[row[0] for row in STOPS])
 def test_stop_at(name, text, sequences, expected):
-    at_every_cut(lambda events: stop_at(events, sequences), text, [*expected, STOP])
+    *_, last = stop_at([Text(text), STOP], sequences)
+    assert last.stop_sequence in (None, *sequences)
+    assert bool(last.stop_sequence) == (expected != [Text(text)])
+    at_every_cut(lambda events: stop_at(events, sequences), text, [*expected, last])
 
 
 @given(st.text("ab", max_size=12),
@@ -106,7 +111,22 @@ def test_the_sequence_that_completes_first_wins(text, sequences):
     end, at = min(((end, end - len(mark)) for end in range(len(text) + 1) for mark in sequences
                    if text[:end].endswith(mark)), default=(0, len(text)))
     expected = [Text(text[:at])] if at else []
-    at_every_cut(lambda events: stop_at(events, tuple(sequences)), text, [*expected, STOP])
+    at_every_cut(lambda events: stop_at(events, tuple(sequences)), text,
+                 [*expected, Finish("stop", text[at:end] or None)])
+
+
+@pytest.mark.parametrize("mark, text", [
+    (79_999 * "a" + "b", 200_000 * "a"), ("a" + 79_999 * "ab", 100_000 * "ab"),
+    (80_000 * "a", 2 * (79_999 * "a" + "b")), (80_000 * "a" + "b", "b" + 80_000 * "a"),
+    (40_000 * "ab" + "c", 200_000 * "b")], ids=lambda each: each[-3:])
+def test_a_long_sequence_costs_each_character_the_same(mark, text):
+    for step in (1, 999, len(text)):
+        pieces = [Text(text[at:at + step]) for at in range(0, len(text), step)]
+        begun = time.process_time()
+        *texts, last = stop_at([*pieces, STOP], (mark, mark[1:] + "!"))
+        assert overlap(text, mark) < len(mark)
+        assert time.process_time() - begun < 5  # a quiet machine needs a tenth of that
+        assert "".join(event.text for event in texts) == text and last == STOP
 
 
 @given(st.text("ab", max_size=8), st.text("ab", min_size=1, max_size=5))
@@ -123,7 +143,7 @@ def test_no_sequence_reaches_over_a_call():
 
 def test_a_stop_after_a_call_finishes_with_the_call():
     call = ToolCall(0, "call_1", "f", "{}")
-    assert list(stop_at([call, Text("aEND")], ("END",))) == [call, Text("a"), Finish("tool_calls")]
+    assert list(stop_at([call, Text("aEND")], ("END",))) == [call, Text("a"), Finish("tool_calls", "END")]
 
 
 LIMITS = [

@@ -16,12 +16,46 @@ from .jsonstream import Held
 THINKING = {"<thinking>": "</thinking>", "<think>": "</think>"}
 
 
+class Search:
+    """Looks for `mark` in a text that comes in pieces, in time linear in the text (Knuth, Morris, Pratt).
+
+    `size` tells how many characters of the mark the text so far ends with.
+    """
+
+    def __init__(self, mark: str):
+        self.mark, self.size = mark, 0
+        self._shorter = [0]  # for each size but 0: the next shorter one that the same text ends with
+        size = 0
+        for character in mark[1:]:
+            size = self._next(size, character)
+            self._shorter.append(size)
+
+    def _next(self, size: int, character: str) -> int:
+        while size and self.mark[size] != character:
+            size = self._shorter[size - 1]
+        return size + (self.mark[size] == character)
+
+    def feed(self, piece: str) -> int:
+        """Where in the piece the mark first ends; -1 if it does not."""
+        at = 0
+        while at < len(piece):
+            if not self.size and (at := piece.find(self.mark[0], at)) < 0:
+                break
+            self.size = self._next(self.size, piece[at])
+            at += 1
+            if self.size == len(self.mark):
+                return at
+        return -1
+
+
 def overlap(text: str, mark: str) -> int:
     """Length of the longest suffix of `text` that begins `mark` but is not all of it."""
-    for size in range(min(len(text), len(mark) - 1), 0, -1):
-        if text.endswith(mark[:size]):
-            return size
-    return 0
+    tail = text[max(0, len(text) - len(mark) + 1):] if mark else ""
+    if not tail or mark[0] not in tail:
+        return 0
+    search = Search(mark)
+    search.feed(tail)
+    return search.size
 
 
 def whole_characters(events: Iterable[Event]) -> Iterator[Event]:
@@ -139,29 +173,30 @@ def hide_thinking(events: Iterable[Event]) -> Iterator[Event]:
 
 def stop_at(events: Iterable[Event], sequences: tuple[str, ...]) -> Iterator[Event]:
     """Ends the reply before the sequence that completes first; nothing of the sequence leaves."""
-    held, called = "", False
+    searches, called = [Search(mark) for mark in sequences], False
     begins = re.compile("|".join({re.escape(mark[0]) for mark in sequences})).search
+    held, size = "", 0  # held back is held[:size], a sequence's beginning
     for event in events:
         if type(event) is Text:
-            if event.text and not held and not begins(event.text):
+            text = event.text
+            if text and not size and not begins(text):
                 yield event
                 continue
-            held += event.text
-            found = [(at + len(mark), at) for mark in sequences if (at := held.find(mark)) >= 0]
+            found = [(end, end - len(search.mark), search.mark)
+                     for search in searches if (end := search.feed(text)) >= 0]
+            longest = max(searches, key=lambda search: search.size)
+            leaving = min(found)[1] if found else len(text) - longest.size  # of the text; below 0: of held
+            if leaving > -size:
+                yield Text(held[:min(size, size + leaving)] + text[:max(0, leaving)])
             if found:
-                at = min(found)[1]
-                if at:
-                    yield Text(held[:at])
-                yield Finish("tool_calls" if called else "stop")
+                yield Finish("tool_calls" if called else "stop", min(found)[2])
                 return
-            keep = max(overlap(held, mark) for mark in sequences)
-            if len(held) > keep:
-                yield Text(held[:len(held) - keep])
-                held = held[len(held) - keep:]
+            held, size = longest.mark, longest.size
             continue
-        if held and not isinstance(event, (Waiting, Reasoning, Note)):
-            yield Text(held)
-            held = ""
+        if size and not isinstance(event, (Waiting, Reasoning, Note)):
+            yield Text(held[:size])
+            for search in searches:
+                search.size = size = 0
         called = called or type(event) is ToolCall
         yield event
 
