@@ -100,14 +100,14 @@ HONOURED = [
     ("json_schema, one that refers to nowhere", {"text": '{"a": 1}'}, {"response_format": {
         "type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "https://example.invalid/x"}}}},
      '{"a":1}', [], "stop"),
-    ("tools", None, {"messages": TWO, "tools": BOTH}, "\n", [PARIS, NOW], "tool_calls"),
+    ("tools", None, {"messages": TWO, "tools": BOTH}, "", [PARIS, NOW], "tool_calls"),
     ("text around calls", {"text": 'Now {open}{"name": "get_time", "arguments": {}}{close} then'},
      {"tools": BOTH}, "Now  then", [NOW], "tool_calls"),
     ("thinking before calls", {"text": '<think>get_weather?</think>\n{open}{"name": "get_time"}{close}'},
      {"tools": BOTH}, "", [NOW], "tool_calls"),
     ("128 tools", None, {"messages": TWO, "tools": BOTH + [
         {"type": "function", "function": {"name": f"t{n}"}} for n in range(126)]},
-     "\n", [PARIS, NOW], "tool_calls"),
+     "", [PARIS, NOW], "tool_calls"),
     ("tool_choice auto", None, {"messages": ASK, "tools": BOTH, "tool_choice": "auto"}, "", [PARIS], "tool_calls"),
     ("tool_choice none", ABC, {"tools": BOTH, "tool_choice": "none"}, ABC["text"], [], "stop"),
     ("tool_choice required", None, {"tools": [TIME], "tool_choice": "required"}, "", [NOW], "tool_calls"),
@@ -146,7 +146,7 @@ HONOURED = [
      "", [PARIS], "tool_calls"),
     ("a call without its result", None, {"tools": BOTH, "messages": [
         *ASK, {"role": "assistant", "tool_calls": [{"id": "call_1", "type": "function", "function": {
-            "name": "get_weather", "arguments": '{"city": "Paris"}'}}]}, *TWO]}, "\n", [PARIS, NOW], "tool_calls"),
+            "name": "get_weather", "arguments": '{"city": "Paris"}'}}]}, *TWO]}, "", [PARIS, NOW], "tool_calls"),
     ("Cursor's thinking is hidden", {"thinking": "hm", "text": "yes"}, {}, "yes", [], "stop"),
     ("thinking in the text is hidden", {"text": "<thinking>hm</thinking>\n\nyes"}, {}, "yes", [], "stop"),
 ]

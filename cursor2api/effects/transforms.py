@@ -242,18 +242,20 @@ def _prefix(text: str, left: int) -> str:
 def require_text(events: Iterable[Event]) -> Iterator[Event]:
     """A reply with neither text nor call is Misfit: clients treat it as a fault, so it is one.
 
-    White space before the first word leaves with it.
+    White space before the first word leaves with it. It does not leave if there are calls and no word,
+    because OpenAI's replies that only call have no content.
     """
-    events, blank = iter(events), []
+    events, blank, called = iter(events), [], False
     for event in events:
         kind = type(event)
+        called = called or kind is ToolCall
         if kind is Text and not event.text.strip():
             blank.append(event)
             continue
-        if kind is Finish and event.reason != "length":
+        if kind is Finish and not called and event.reason != "length":
             yield Misfit("Your reply was empty. Write the reply.",
-                        UpstreamError("The model's reply was empty, twice", code="empty_reply"))
-        if kind is Text or kind is ToolCall or kind is Finish:
+                         UpstreamError("The model's reply was empty, twice", code="empty_reply"))
+        if kind is Text or kind is Finish and not called:
             yield from blank
             yield event
             break
@@ -268,8 +270,7 @@ def require_call(events: Iterable[Event], insist: bool) -> Iterator[Event]:
         called = called or type(event) is ToolCall
         if type(event) is Finish and not called and event.reason != "length":
             yield Misfit("You called no tool. Call one now, in the form that you were shown.",
-                        None if insist else UpstreamError("The model called no tool",
-                                                          code="no_tool_call"))
+                         None if insist else UpstreamError("The model called no tool", code="no_tool_call"))
         yield event
 
 
