@@ -10,9 +10,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "cursor2api"
 ROOMS = {name: room for room, names in enumerate([
     ["errors", "events", "config", "logs", "tokens", "server.record"],
-    ["dialects.parameters", "models", "effects.schema", "effects.shape"],
+    ["dialects.parameters", "models", "effects.schema", "effects.shape", "effects.textbuilder"],
     ["chat", "effects.jsonstream"],
-    ["prompt", "effects.transforms", "effects.calls", "effects.jsonreply"],
+    ["prompt", "effects.transforms", "effects.declared_tools", "effects.jsonreply"],
+    ["effects.unmarked"],
     ["effects.toolcalls", "dialects.encode"],
     ["effects.reply"],
     ["agents.fingerprint"],

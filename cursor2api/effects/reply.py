@@ -44,19 +44,19 @@ def reply(stream, chat: Chat, plan: Prompt, terms: ReplyRules, new_id: Callable[
     A reply of which the caller got all that the agent said goes to `keep` before its Finish leaves: the
     next chat may come at once. Raises ApiError, also for a reply that stays unfit.
     """
-    said, prompt_tokens = StringIO(), plan.prompt_tokens
+    said, prompt_tokens, conversation = StringIO(), plan.prompt_tokens, plan.prompt
     # The conversation can be long: it is not held until the reply's end.
     plan, chat = replace(plan, prompt="", images=()), replace(chat, messages=())
-    events = _repaired(stream, chat, plan, terms, new_id, note, said)
+    events = _repaired(stream, chat, plan, conversation, terms, new_id, note, said)
     if keep:
         events = _remembered(events, lambda called: _whole(stream, chat, plan, said, called), keep)
     events = count_usage(events, prompt_tokens)
     return events if terms.expose_thinking else hide_thinking(events)
 
 
-def _repaired(stream, chat: Chat, plan: Prompt, terms: ReplyRules, new_id: Callable[[], str],
+def _repaired(stream, chat: Chat, plan: Prompt, conversation: str, terms: ReplyRules, new_id: Callable[[], str],
               note: Callable[[Note], None], said: StringIO) -> Iterator[Event]:
-    """`said` holds what the upstream has said in its last run.
+    """`said` holds what the upstream has said in its last run, `conversation` what the model was shown.
 
     An agent that was told of its fault may be kept: the complaint stood outside the conversation's tags,
     and the whole message was written again.
@@ -68,7 +68,8 @@ def _repaired(stream, chat: Chat, plan: Prompt, terms: ReplyRules, new_id: Calla
         kept: list[Event] = []
         left = thought = False
         try:
-            for event in _transformed(_recorded(whole_characters(stream), said), chat, plan, terms, new_id):
+            for event in _transformed(_recorded(whole_characters(stream), said), chat, plan, terms, new_id,
+                                      None if last else conversation):
                 kind = type(event)
                 if kind is Misfit:
                     if not last and not left:
@@ -81,7 +82,7 @@ def _repaired(stream, chat: Chat, plan: Prompt, terms: ReplyRules, new_id: Calla
                     kept.append(event)
                 else:
                     if not left and (kind is Text or kind is ToolCall):
-                        left = True
+                        left, conversation = True, ""
                         stream.settle()
                     thought = thought or kind is Reasoning
                     yield event
@@ -128,14 +129,19 @@ def _whole(stream, chat: Chat, plan: Prompt, said: StringIO, called: bool) -> bo
 
 
 def _transformed(events: Iterable[Event], chat: Chat, plan: Prompt, terms: ReplyRules,
-                 new_id: Callable[[], str]) -> Iterator[Event]:
-    """The order matters: thinking is neither text nor call, a call's arguments know no stop."""
+                 new_id: Callable[[], str], conversation: str | None) -> Iterator[Event]:
+    """The order matters: thinking is neither text nor call, a call's arguments know no stop.
+
+    JSON that was asked for is no call whose marks are missing.
+    """
     tools = shown_tools(chat)
+    if chat.format.type != "text":
+        conversation = None
     events = split_thinking(events, plan.open_mark if tools else "")
     if tools:
         events = split_calls(events, open_mark=plan.open_mark, close_mark=plan.close_mark,
                              tools=tools, parallel=chat.parallel_tool_calls and not chat.functions,
-                             new_id=new_id, whole=terms.whole_calls)
+                             new_id=new_id, whole=terms.whole_calls, conversation=conversation)
     if chat.format.type != "text":
         events = only_json(events, chat.format.schema)
     if chat.stop:
