@@ -14,9 +14,10 @@ ROOMS = {name: room for room, names in enumerate([
     ["chat", "models"],
     ["fold", "prompt"],
     # 2: effects and dialects, strangers to each other
-    ["effects.schema", "effects.shape"],
+    ["effects.schema", "effects.shape", "effects.textbuilder"],
     ["effects.jsonstream"],
-    ["effects.transforms", "effects.calls", "effects.jsonreply"],
+    ["effects.transforms", "effects.declared_tools", "effects.jsonreply"],
+    ["effects.unmarked"],
     ["effects.toolcalls"],
     ["effects.reply"],
     ["dialects.checks"],

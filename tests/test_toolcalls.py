@@ -1,6 +1,7 @@
 """Calls as models write them, each fed whole, character by character and at each split."""
 
 import json
+import re
 from collections import Counter
 from types import SimpleNamespace
 
@@ -32,14 +33,18 @@ TOOLS = [
 ]
 
 
-def run(pieces, finish="stop", **options):
+SHOWN = "Show me the file.\n"  # a conversation
+
+
+def run(pieces, finish="stop", conversation=SHOWN, **options):
     """The events for a reply of these texts, and the error that ended them."""
     count = iter(range(100_000))
     events = [Text(piece) for piece in pieces] + ([Finish(finish)] if finish else [])
     found, error = [], None
     try:
         found.extend(split_calls(split_thinking(events, OPEN), open_mark=OPEN, close_mark=CLOSE,
-                                 tools=TOOLS, new_id=lambda: f"call_{next(count)}", **options))
+                                 tools=TOOLS, new_id=lambda: f"call_{next(count)}",
+                                 conversation=conversation, **options))
     except UpstreamError as raised:
         error = raised
     return found, error
@@ -147,7 +152,7 @@ FIT = [
      "Hi\n\n", [ROME], "tool_calls"),
     ("9 no close mark, then prose", OPEN + WEATHER + "\nI wait.",
      "\nI wait.", [ROME], "tool_calls"),
-    ("9 no closing fence", "```json\n" + WEATHER, "", [ROME], "tool_calls"),
+    ("9 no closing fence", OPEN + "```json\n" + WEATHER, "", [ROME], "tool_calls"),
     ("10 the first whole, the second cut", OPEN + WEATHER + CLOSE + OPEN + WEATHER[:-8],
      "", [ROME], "length"),
     ("11 tool and parameters", raw('{"tool": "get_weather", "parameters": {"city": "Rome"}}'),
@@ -245,12 +250,10 @@ FIT = [
     ("a stray close mark is dropped", f"a{CLOSE}b", "ab", [], "stop"),
     ("text around calls", f"one {OPEN}{WEATHER}{CLOSE} two {OPEN}{WEATHER}{CLOSE} three",
      "one  two  three", [ROME, ROME], "tool_calls"),
-    ("unmarked: the whole reply", f"\n{WEATHER}\n", "", [ROME], "tool_calls"),
-    ("unmarked: in a fence", f"```json\n{WEATHER}\n```", "", [ROME], "tool_calls"),
-    ("unmarked: in a tag", f"<tool_call>\n{WEATHER}\n</tool_call>", "", [ROME], "tool_calls"),
-    ("unmarked: in quote marks", "> " + WEATHER.replace(", ", ",\n> "), "", [ROME], "tool_calls"),
-    ("unmarked: a wrapper", '{"tool_calls": [' + WEATHER + "]}", "", [ROME], "tool_calls"),
-    ("unmarked: an array", f"[{WEATHER}, {WEATHER}]", "", [ROME, ROME], "tool_calls"),
+    ("in a fence", raw(f"```json\n{WEATHER}\n```"), "", [ROME], "tool_calls"),
+    ("in quote marks", raw("> " + WEATHER.replace(", ", ",\n> ")), "", [ROME], "tool_calls"),
+    ("in a wrapper", raw('{"tool_calls": [' + WEATHER + "]}"), "", [ROME], "tool_calls"),
+    ("in an array", raw(f"[{WEATHER}, {WEATHER}]"), "", [ROME, ROME], "tool_calls"),
     ("unmarked: prose behind", WEATHER + " is how", WEATHER + " is how", [], "stop"),
     ("unmarked: prose before", "So: " + WEATHER, "So: " + WEATHER, [], "stop"),
     ("unmarked: another language", f"```python\n{WEATHER}\n```", f"```python\n{WEATHER}\n```", [],
@@ -288,11 +291,102 @@ UNFIT = [
     ("one bad call of a wrapper keeps all back",
      raw('{"tool_calls": [' + WEATHER + ', {"name": "get_weather"}]}'),
      "", [], None, "required", "invalid_tool_arguments"),
-    ("unmarked and unfit for the schema: text",
-     '{"name": "get_weather", "arguments": {"city": "Rome", "days": "x"}}',
-     '{"name": "get_weather", "arguments": {"city": "Rome", "days": "x"}}', [], "stop",
-     "$.days", None),
 ]
+
+# Replies that are nothing but a call without marks.
+UNMARKED = {
+    "the whole reply": f"\n{WEATHER}\n",
+    "in a fence": f"```json\n{WEATHER}\n```",
+    "in a fence that does not close": "```json\n" + WEATHER,
+    "in a plain fence": f"```\n{WEATHER}\n```\n",
+    "in a tag": f"<tool_call>\n{WEATHER}\n</tool_call>",
+    "in another tag": f"<function_calls>{WEATHER}</function_calls>",
+    "in a model's own marks": f"<｜tool▁calls▁begin｜>{WEATHER}<| tool calls end |>",
+    "in quote marks": "> " + WEATHER.replace(", ", ",\n> "),
+    "in a wrapper": '{"tool_calls": [' + WEATHER + "]}",
+    "in an array": f"[{WEATHER}, {WEATHER}]",
+    "in OpenAI's form": json.dumps({"tool_calls": [{"id": "call_1", "type": "function", "function": {
+        "name": "get_weather", "arguments": '{"city": "Rome"}'}}]}),
+    "by other keys": '{"tool": "get_weather", "parameters": {"city": "Rome"}}',
+    "by still other keys": '{"params": {"city": "Rome"}, "tool_name": "get_weather"}',
+    "arguments as a string": json.dumps({"name": "get_weather", "arguments": '{"city": "Rome"}'}),
+    "a Python dict": "{'name': 'get_weather', 'arguments': {'city': 'Rome'}}",
+    "in another case": WEATHER.replace("get_weather", "Get-Weather"),
+    "a tool without arguments": '{"name": "list_files"}',
+}
+
+
+@pytest.mark.parametrize("reply", UNMARKED.values(), ids=UNMARKED)
+def test_without_marks_nothing_is_called_and_the_marks_are_asked_for(reply):
+    tool, kept = "list_files" if "list" in reply else "get_weather", re.sub(r"<[|｜].*?[|｜]>", "", reply)
+    for pieces, whole in every_cut(reply):
+        events, error = run(pieces, whole=whole)
+        assert [type(event) for event in events[:2]] == [Note, Misfit] and events[1].error is error is None
+        assert events[0].name == tool and OPEN in events[1].complaint and CLOSE in events[1].complaint
+        assert fold(events) == (kept, [], "stop")
+    for finish in ("length", "content_filter"):
+        assert outcome([reply], finish) == (kept, [], finish, [], None)
+    assert outcome([reply], conversation=None) == (kept, [], "stop", [], None)
+
+
+def shown(text):
+    """A conversation in which the text stands as a tool may have put it."""
+    return f"<tool_aaaaaa>\n{text}\n</tool_aaaaaa>\nRead it to me."
+
+
+ESCAPED = {
+    "as it is": shown, "over several lines": lambda text: shown(text.replace(", ", ",\n\t")),
+    "in JSON": lambda text: shown(json.dumps({"content": text})),
+    "in JSON in JSON": lambda text: shown(json.dumps({"content": json.dumps([text])}, ensure_ascii=False)),
+    "in quote marks": lambda text: shown("> " + text.replace("\n", "\n> "))}
+
+
+@pytest.mark.parametrize("how", ESCAPED)
+@pytest.mark.parametrize("text", [*UNMARKED.values(), json.dumps(
+    {"name": "write", "arguments": {"path": "é😀\n\t\"C:\\new\" </b>", "content": "a/b"}}, indent=2)])
+def test_a_call_that_stands_in_the_conversation_is_text(text, how):
+    for pieces in ([text], list(text)):
+        _, calls, finish, complaints, error = outcome(pieces, conversation=ESCAPED[how](text))
+        assert (calls, finish, complaints, error) == ([], "stop", [], None)
+
+
+def test_a_call_that_only_resembles_one_in_the_conversation_is_asked_for():
+    assert outcome([WEATHER], conversation=shown(WEATHER.replace("Rome", "Oslo")))[3]
+
+
+def test_the_complaint_of_missing_marks_says_what_else_is_wrong():
+    reply = '{"name": "get_weather", "arguments": {"city": "Rome", "days": "x"}}'
+    assert "$.days" in outcome([reply])[3][0]
+
+
+# Beginnings of replies, whether they are released at once
+HELD = ["", "\n", 200 * "\n", "`", "```js", "<tool_c", "{", '{"na', '{"name": "left-', '{"name": "get"',
+        '[{"id": "1", ', '{"input": {"name": "left-pad"}', '{"name": "get"}', '{"name": "get"}\n```\n',
+        '[{"name": "get"}, 7']
+RELEASED = ["Hello", 201 * "\n", "```python\n", "a < b", "<b>\n", "{}", "[[", '["', '{"a":', '["name"',
+            '{"name": "left-pad", "version":', '{"tool_calls": [{"name": "left-pad", "arguments":',
+            '{"name": "get"} is', '{"name": "get"}' + 201 * "\n", '{"name": "get", "name":']
+
+
+@pytest.mark.parametrize("begin, held", [*((text, True) for text in HELD), *((text, False) for text in RELEASED)])
+def test_text_is_held_only_while_it_may_be_a_call(begin, held):
+    events = split_calls([*map(Text, begin), Waiting(), Finish("stop")], open_mark=OPEN, close_mark=CLOSE,
+                         tools=TOOLS, new_id=str, conversation="")
+    early = "".join(event.text for event in iter(lambda: next(events), Waiting()))
+    assert early == ("" if held else begin)
+
+
+@pytest.mark.parametrize("begin", ['{"name": "write", "arguments": {"path": "', '{"arguments": "'])
+def test_text_beyond_the_longest_call_is_released(begin):
+    def upstream():
+        yield Text(begin)
+        for _ in range(toolcalls.LONGEST // 50_000 + 1):
+            yield Text(50_000 * "1")
+        yield Waiting()
+        yield Finish("stop")
+
+    events = split_calls(upstream(), open_mark=OPEN, close_mark=CLOSE, tools=TOOLS, new_id=str, conversation="")
+    assert isinstance(next(events), Text)
 
 
 @pytest.mark.parametrize("name, reply, text, calls, finish", FIT, ids=[row[0] for row in FIT])
@@ -352,7 +446,7 @@ def test_what_does_not_leave_as_it_was_written_is_noted(reply, finish, options, 
     (OPEN + WEATHER + CLOSE, "tool_calls", "tool_calls", 1),
     ("text only", "content_filter", "content_filter", 0),
     (OPEN + '{"name": "write", "arguments": {"path": "a "quoted" word', "length", "length", 0),
-    (WEATHER, "length", "length", 1),
+    (WEATHER, "length", "length", 0),
 ])
 def test_a_reply_that_the_upstream_cut_ends_as_cut(reply, before, finish, expected):
     _, calls, reason, complaints, _ = outcome(list(reply), before)
@@ -388,8 +482,7 @@ def test_without_parallel_the_first_call_ends_the_reply_before_the_upstream_does
 
 
 def test_without_parallel_a_wrapper_gives_one_call():
-    for reply in (raw(f"[{WEATHER}, {WEATHER}]"), f"[{WEATHER}, {WEATHER}]"):
-        assert outcome([reply], parallel=False) == ("", [ROME], "tool_calls", [], None)
+    assert outcome([raw(f"[{WEATHER}, {WEATHER}]")], parallel=False) == ("", [ROME], "tool_calls", [], None)
 
 
 def test_other_events_pass_at_once_and_release_nothing():
@@ -471,6 +564,6 @@ def test_large_payloads_arrive_intact(size):
 
 @pytest.mark.parametrize("begin", ['{"name": "write", "arguments": {"path": "', '{"arguments": "'])
 def test_a_call_beyond_the_cap_counts_as_cut(begin):
-    pieces = ["a" + OPEN + begin] + [50_000 * "1"] * (toolcalls.CAP // 50_000 + 2)
+    pieces = ["a" + OPEN + begin] + [50_000 * "1"] * (toolcalls.LONGEST // 50_000 + 2)
     assert outcome(pieces) == ("a", [], "length", [], None)
     assert [note.why for note in notes(run(pieces)[0])] == ["longer than a call may be"]

@@ -1,5 +1,6 @@
 """Each transform at every cut: the same effect, one Finish, nothing lost and nothing doubled."""
 
+import re
 import time
 
 import pytest
@@ -207,6 +208,19 @@ def test_an_empty_reply_is_unfit(name, events, unfit):
     out = list(require_text(events))
     assert [event for event in out if type(event) is not Misfit] == events
     assert [event.error.code for event in out if type(event) is Misfit] == ["empty_reply"] * unfit
+
+
+@pytest.mark.parametrize("said, text", [
+    ("*", ""), ("\n*", ""), ("*\n", ""), ("\n\n* \t*\n*\n", ""), ("a\n*\n*", "a\n\n"), ("*\n*\nb ", "\n\nb "),
+    ("\n*\nb\n*\n", "\n\nb\n\n"), ("\n* b", "\n b")])
+@pytest.mark.parametrize("finish", ["tool_calls", "length"])
+def test_white_space_around_calls_leaves_only_with_text(said, text, finish):
+    for pieces in cuts(said):
+        parts = [part for piece in pieces for part in re.split(r"(\*)", piece) if part]
+        *out, last = require_text([*(CALL if part == "*" else Text(part) for part in parts), Finish(finish)])
+        assert "".join(event.text for event in out if type(event) is Text) == text
+        assert [event for event in out if type(event) is ToolCall] == [CALL] * said.count("*")
+        assert last == Finish(finish) and Misfit not in map(type, out)
 
 
 TRANSFORMS = {

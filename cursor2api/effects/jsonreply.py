@@ -1,6 +1,6 @@
 """A reply that must be one JSON object: what stands around the object goes, the object is checked.
 
-Text is held only until it is known to be the object; its last brace leaves after the check.
+Text is held back only until the object begins; its last brace leaves after the check.
 """
 
 import re
@@ -10,9 +10,10 @@ from ..errors import UpstreamError
 from ..events import Event, Finish, Text, ToolCall, Misfit
 from .jsonstream import Reader
 from .schema import Checker
+from .textbuilder import TextBuilder
 
-_BEGIN = re.compile(r"""\{\s{0,200}["'“‘}]""")  # a brace in prose is followed by something else
-_HOPE = re.compile(r"\{\s{0,200}\Z")
+_OBJECT = re.compile(r"""\{\s{0,200}["'“‘}]""")  # a brace in prose is followed by something else
+_OBJECT_BEGUN = re.compile(r"\{\s{0,200}\Z")
 
 
 def only_json(events: Iterable[Event], schema: dict | None) -> Iterator[Event]:
@@ -21,43 +22,40 @@ def only_json(events: Iterable[Event], schema: dict | None) -> Iterator[Event]:
     A reply without one, or with one that does not fit, is Misfit. One that was cut (length) or that
     is a tool call instead passes.
     """
-    reader, held, sent, called = None, "", [], False
+    reader, before, normal, called = None, "", TextBuilder(), False
     for event in events:
         if type(event) is Text:
-            if reader is not None and reader.over:
-                continue
-            held += event.text
+            text = event.text
             if reader is None:
-                begin = _BEGIN.search(held)
+                before += text
+                begin = _OBJECT.search(before)
                 if begin is None:
-                    hope = _HOPE.search(held)
-                    held = held[hope.start():] if hope else ""
+                    begun = _OBJECT_BEGUN.search(before)
+                    before = before[begun.start():] if begun else ""
                     continue
-                reader, held = Reader(schema), held[begin.start():]
-            piece, held = reader.feed(held), ""
-            sent.append(piece)
-            if open := piece[:-1] if reader.done else piece:
-                yield Text(open)
+                reader, text = Reader(schema), before[begin.start():]
+            elif reader.over:
+                continue
+            piece = reader.feed(text)
+            normal.write(piece)
+            if leaving := piece[:-1] if reader.done else piece:
+                yield Text(leaving)
             if reader.bad:
-                yield from _refuse(f"Your JSON is broken: {reader.bad}.")
+                yield from _fail(f"Your JSON is broken: {reader.bad}.")
             if reader.done:
-                yield from _check("".join(sent), schema)
+                if errors := Checker(schema).errors(normal.getvalue()):
+                    yield from _fail(f"Your JSON object does not fit the schema:\n{errors}")
                 yield Text("}")
             continue
         called = called or type(event) is ToolCall
         if type(event) is Finish and event.reason != "length" and not (
                 reader.done if reader else called):
-            yield from _refuse("Your JSON object is not complete." if reader else
-                               "Your reply holds no JSON object.")
+            yield from _fail("Your JSON object is not complete." if reader else
+                             "Your reply holds no JSON object.")
         yield event
 
 
-def _check(text: str, schema: dict | None) -> Iterator[Event]:
-    if errors := Checker(schema).errors(text):
-        yield from _refuse(f"Your JSON object does not fit the schema:\n{errors}")
-
-
-def _refuse(complaint: str) -> Iterator[Event]:
+def _fail(complaint: str) -> Iterator[Event]:
     error = UpstreamError(f"The model's reply is not the JSON that was asked for. {complaint}",
                           code="invalid_json_from_model")
     yield Misfit(complaint, error)

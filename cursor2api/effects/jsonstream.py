@@ -1,7 +1,15 @@
 """JSON as models write it, piece by piece, into JSON as parsers want it.
 
-All that a Reader has given back is at any moment a prefix of one valid JSON text. It depends on the
-text alone, never on where that was cut, and each character costs the same however much came before.
+Who has a text that may be JSON feeds it to a Reader as it comes. Each `feed` returns the next piece of the
+same value in normal form: without white space, in double quotes, with valid escapes. All pieces so far are
+a prefix of one valid JSON text. When the value has ended or cannot go on, `over` is True and the text
+behind it is in `rest`; when the text has ended, `close` says so.
+
+The parser is one generator, which yields when it needs more text than there is: where it stands in its
+code is its state, so each character costs the same however much came before. `_read` goes from member to
+member of the innermost open object or array, `_member`, `_value` and the others read what they are called
+after. Models forget to escape quotes: `_closes` decides by what stands behind a quote whether it ends its
+string. What comes out depends on the text alone, never on where it was cut.
 """
 
 import json
@@ -9,6 +17,7 @@ import re
 from collections.abc import Iterator
 
 from .shape import Shape, kind_of
+from .textbuilder import TextBuilder
 
 DEPTH = 200  # of nested objects and arrays
 TOKEN = 400  # characters of a number or a literal; Python refuses to convert more than 4300 digits
@@ -24,12 +33,14 @@ _HEX = re.compile(r"\\u([0-9A-Fa-f]{0,4})")
 _LOW = re.compile(r"\\u[dD][c-fC-F][0-9A-Fa-f]{2}")
 _LOW_BEGUN = re.compile(r"(?:\\(?:u(?:[dD](?:[c-fC-F][0-9A-Fa-f]?)?)?)?)?")
 
-# A delimiter, what may close it, and a run of characters that need no thought ("<" may begin a mark).
+# By the quote that opens a string: what may close it, and a run of characters that leave as they are. The
+# run ends before "<", which may begin the end mark.
 _QUOTES = {quote: (closing, re.compile(rf'[^{closing}"\\<\x00-\x1f]+')) for quote, closing in
            {'"': '"', "'": "'", "“": "“”", "”": "“”", "‘": "‘’", "’": "‘’"}.items()}
 
-# What must stand behind a closing quote, by the place of the string, and what may yet become that.
-_W = r"[^\S\n]*(?:\n[\s>]*)?"
+# By the place of a string, which is a key, a member's value ("}" closes its object) or an item: what must
+# stand behind the quote that ends it, and the beginnings of that. _GAP is what may come before the end mark.
+_W = r"[^\S\n]*(?:\n[\s>]*)?"  # white space, with quote marks at line starts
 _KEY_BEGUN = "|".join(rf"[{q}][^{q}\\\n]*(?:\\.[^{q}\\\n]*)*" for q in ('"', "'", "“”", "‘’"))
 _KEY = "|".join(rf"[{q}][^{q}\\\n]*(?:\\.[^{q}\\\n]*)*[{q}]" for q in ('"', "'", "“”", "‘’"))
 _GAP = re.compile(_W + f"(?:,{_W})?")
@@ -45,27 +56,9 @@ class _Stop(Exception):
     """The text cannot go on as JSON; without a reason it has merely ended."""
 
 
-class Held:
-    """Text kept back, put together from pieces of any size in about the memory of the text."""
-
-    __slots__ = ("_pieces", "_runs")
-
-    def __init__(self):
-        self._runs: list[str] = []
-        self._pieces: list[str] = []
-
-    def put(self, piece: str) -> None:
-        self._pieces.append(piece)
-        if len(self._pieces) == 512:
-            self._runs.append("".join(self._pieces))
-            self._pieces.clear()
-
-    def text(self) -> str:
-        return "".join((*self._runs, *self._pieces))
-
-
 class _Frame:
-    """An open object or array: `keys` of an object, and whether a member may begin now."""
+    """An open object or array. `keys` are an object's so far; `ready` says that a member may begin now,
+    and `comma` is what then stands before it."""
 
     __slots__ = ("closer", "comma", "keys", "ready", "shape")
 
@@ -74,26 +67,26 @@ class _Frame:
 
 
 class Reader:
-    """Reads one JSON value; `schema` guides lossless coercions of its scalars, at any depth.
+    """Reads one JSON value. Numbers, booleans and text become what `schema` wants if that loses nothing.
 
-    Repaired: raw control characters, trailing commas, other quotes, Python literals, `>` at line
-    starts, bad escapes, and inner quotes that were not escaped (`repaired` is then True). Outside
-    strings, `end` (a mark that begins with "<") ends the text: `ended` is then True.
+    Mended are raw control characters, trailing commas, other quotes, Python literals, `>` at line starts,
+    bad escapes, and inner quotes that were not escaped. `end` is a mark that begins with "<"; outside
+    strings it ends the text.
     """
 
     def __init__(self, schema: dict | bool | None = None, end: str = ""):
-        self.over = False  # nothing more is read: done, ended or bad
-        self.done = False
-        self.ended = False
-        self.repaired = False
-        self.bad: str | None = None
-        self.rest = ""
+        self.over = False  # nothing more is read: the value is done or bad, or the text has ended
+        self.done = False  # the value is whole
+        self.ended = False  # by the end mark
+        self.repaired = False  # quotes were taken for text although nothing escaped them
+        self.bad: str | None = None  # why the text cannot go on as JSON
+        self.rest = ""  # the text behind the value
         self._end = end
         self._text, self._at, self._eof = "", 0, False
         self._out: list[str] = []
         self._stack: list[_Frame] = []
         self._closers = ""
-        self._run = self._read(Shape.of(schema))
+        self._parser = self._read(Shape.of(schema))
 
     def feed(self, text: str) -> str:
         """The next piece of normalised JSON; text behind the value's end is added to `rest`."""
@@ -102,7 +95,7 @@ class Reader:
             return ""
         self._text, self._at = self._text[self._at:] + text, 0
         try:
-            next(self._run)
+            next(self._parser)
         except (_Stop, StopIteration) as stop:
             self.over = True
             self.bad = stop.args[0] if isinstance(stop, _Stop) and stop.args else None
@@ -123,8 +116,6 @@ class Reader:
         if force and self._closers:
             out, self._closers, self.done = out + self._closers, "", True
         return out
-
-    # The parser below is one generator: it yields when it needs more text than there is.
 
     def _read(self, shape) -> Iterator[None]:
         yield from self._value(shape)
@@ -153,9 +144,9 @@ class Reader:
         if frame.closer == "}":
             if ch not in _QUOTES:
                 raise _Stop(f"expected a key in quotes, got {ch!r}")
-            literal = Held()
-            yield from self._string(literal.put, "key")
-            key = json.loads(literal.text())
+            literal = TextBuilder()
+            yield from self._string(literal.write, "key")
+            key = json.loads(literal.getvalue())
             ch = yield from self._next()
             if ch != ":":
                 raise _Stop(*[f"expected :, got {ch!r}"] if ch else [])
@@ -163,7 +154,7 @@ class Reader:
                 raise _Stop(f"duplicate key {key[:80]!r}")
             self._at += 1
             frame.keys.add(key)
-            prefix += literal.text() + ":"
+            prefix += literal.getvalue() + ":"
         elif ch == ",":
             raise _Stop("expected a value, got ','")
         self._out.append(prefix)
@@ -185,9 +176,9 @@ class Reader:
             if shape.allows("string"):
                 yield from self._string(self._out.append, place)
             else:
-                literal = Held()
-                yield from self._string(literal.put, place)
-                self._out.append(_unquoted(literal.text(), shape))
+                literal = TextBuilder()
+                yield from self._string(literal.write, place)
+                self._out.append(_unquoted(literal.getvalue(), shape))
         else:
             self._out.append(_coerced((yield from self._scalar()), shape))
 
@@ -207,7 +198,7 @@ class Reader:
 
     def _next(self):
         """The next significant character, still unread; "" at the end of the text."""
-        fresh = False  # on a new line, where `>` quotes and means nothing
+        fresh = False  # on a new line, where `>` is a quote mark and skipped
         while True:
             space = _SPACE.match(self._text, self._at)
             self._at = space.end()
@@ -256,7 +247,7 @@ class Reader:
             if ch == "\\":
                 yield from self._escape(put)
                 continue
-            # A mark in a string is text; in one that we had to mend, the mending went astray.
+            # The end mark may stand in a string, but one in a mended string says that the mending was wrong.
             if ch == "<" and mended and (yield from self._marked()):
                 raise _Stop("a string has quotes that are not escaped")
             self._at += 1
@@ -342,7 +333,7 @@ def _unquoted(literal, shape):
     if not shape.allows("integer" if kind == "number" else kind) or text != text.strip():
         return literal
     reader = Reader()
-    reader._run = reader._read(shape)
+    reader._parser = reader._read(shape)
     value = reader.feed(text) + reader.close()
     return value if reader.done and not reader.rest else literal
 

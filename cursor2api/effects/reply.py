@@ -42,10 +42,11 @@ def reply(conversation, chat: Chat, prompt: Prompt, rules: ReplyRules, new_id: C
     A reply of which the caller got all that the agent said goes to `keep` before its Finish leaves: the
     next chat may come at once. Raises ApiError, also for a reply that stays unfit.
     """
-    said, prompt_tokens = StringIO(), prompt.prompt_tokens
+    said, prompt_tokens, shown = StringIO(), prompt.prompt_tokens, prompt.text
     # The conversation can be long: it is not held until the reply's end.
     prompt, chat = replace(prompt, text="", images=()), replace(chat, messages=())
-    events = count_usage(_repaired(conversation, chat, prompt, rules, new_id, note, said), prompt_tokens)
+    events = count_usage(_repaired(conversation, chat, prompt, shown, rules, new_id, note, said), prompt_tokens)
+    del shown
     if not rules.expose_thinking:
         events = hide_thinking(events)
     if keep:
@@ -53,9 +54,9 @@ def reply(conversation, chat: Chat, prompt: Prompt, rules: ReplyRules, new_id: C
     return events
 
 
-def _repaired(conversation, chat: Chat, prompt: Prompt, rules: ReplyRules, new_id: Callable[[], str],
+def _repaired(conversation, chat: Chat, prompt: Prompt, shown: str, rules: ReplyRules, new_id: Callable[[], str],
               note: Callable[[Note], None], said: StringIO) -> Iterator[Event]:
-    """`said` holds what the upstream has said in its last run.
+    """`said` holds what the upstream has said in its last run, `shown` is what the model was shown.
 
     An agent that was told of its fault may be kept: the complaint stood outside the conversation's tags,
     and the whole message was written again.
@@ -68,7 +69,7 @@ def _repaired(conversation, chat: Chat, prompt: Prompt, rules: ReplyRules, new_i
         left = thought = False
         try:
             events = _recorded(whole_characters(conversation), said)
-            for event in _transformed(events, chat, prompt, rules, new_id):
+            for event in _transformed(events, chat, prompt, rules, new_id, None if last else shown):
                 kind = type(event)
                 if kind is Misfit:
                     if not last and not left:
@@ -81,7 +82,7 @@ def _repaired(conversation, chat: Chat, prompt: Prompt, rules: ReplyRules, new_i
                     kept.append(event)
                 else:
                     if not left and (kind is Text or kind is ToolCall):
-                        left = True
+                        left, shown = True, ""
                         conversation.settle()
                     thought = thought or kind is Reasoning
                     yield event
@@ -120,14 +121,19 @@ def _whole(conversation, chat: Chat, prompt: Prompt, said: StringIO, called: boo
 
 
 def _transformed(events: Iterable[Event], chat: Chat, prompt: Prompt, rules: ReplyRules,
-                 new_id: Callable[[], str]) -> Iterator[Event]:
-    """The order matters: thinking is neither text nor call, a call's arguments know no stop."""
+                 new_id: Callable[[], str], shown: str | None) -> Iterator[Event]:
+    """The order matters: thinking is neither text nor call, a call's arguments know no stop.
+
+    JSON that was asked for is no call whose marks are missing.
+    """
     tools = shown_tools(chat)
+    if chat.format.type != "text":
+        shown = None
     events = split_thinking(events, prompt.open_mark if tools else "")
     if tools:
         events = split_calls(events, open_mark=prompt.open_mark, close_mark=prompt.close_mark,
                              tools=tools, parallel=chat.parallel_tool_calls,
-                             new_id=new_id, whole=rules.whole_calls)
+                             new_id=new_id, whole=rules.whole_calls, conversation=shown)
     if chat.format.type != "text":
         events = only_json(events, chat.format.schema)
     if chat.stop:

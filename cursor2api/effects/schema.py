@@ -36,9 +36,9 @@ class Checker:
         if not isinstance(schema, dict):
             return
         try:
-            kind, steps = validators.validator_for(schema, default=Draft202012Validator), _Steps()
-            schema, made = _countable(schema, steps), _counting(kind)
-            if made(kind.META_SCHEMA, format_checker=steps).is_valid(schema):
+            kind = validators.validator_for(schema, default=Draft202012Validator)
+            schema, made = _countable(schema, _Steps()), _counting(kind)
+            if made(kind.META_SCHEMA, format_checker=_Steps()).is_valid(schema):
                 # With an empty registry a reference leads nowhere but into the schema.
                 self._validator = made(schema, registry=Registry(), format_checker=_Steps())
         except Exception:  # _TooLong, or whatever jsonschema trips over
@@ -91,7 +91,7 @@ def _counting(kind):
         return check
 
     def evolve(validator, **changes):
-        validator.format_checker.take(1 + _length(changes.get("schema")))
+        validator.format_checker.take(1 + _length(changes.get("schema")) // 8)
         return attrs.evolve(validator, **changes)
 
     words = {**kind.VALIDATORS, "uniqueItems": _unique, "anyOf": _any_of, "oneOf": _one_of}

@@ -1,11 +1,11 @@
 """Which JSON types a schema lets a value have, for a reader that meets one value after the other.
 
-`Shape.of(schema)` is the shape of the whole value; `below` leads to the shape of a member or item. Where
-a schema lists possibilities (`anyOf`), a shape has several choices, of which one must hold; what must
-hold together (`allOf`, `$ref`) makes one choice of several nodes. Nodes are the schema's own objects,
-never copies, and equal places of a value share one shape: memory grows with the schema's nodes, not
-with the value. Each look into the schema takes from the STEPS that all shapes of one `of` share; when
-they are used up, every shape that is still to be found allows everything.
+`Shape.of(schema)` is the shape of the whole value; `below` leads to the shape of a member or an item. Where
+a schema lists possibilities (`anyOf`), a shape has several choices, of which one must hold; what must hold
+together (`allOf`, `$ref`) makes one choice of several nodes. Nodes are the schema's own objects, never
+copies, and places with equal choices share one shape, so memory grows neither with the depth of the value
+nor with the combinations that are possible. Each look into the schema takes from the STEPS that all shapes
+of one `of` share; when they are used up, every shape that is still to be found allows everything.
 """
 
 from collections.abc import Iterable
@@ -18,8 +18,6 @@ REMEMBERED, MADE = 10, 50  # steps that a dictionary's entry and a shape take, f
 ALL = frozenset(("object", "array", "string", "number", "integer", "boolean", "null"))
 WORDS = frozenset(("type", "enum", "const", "nullable", "properties", "patternProperties",
                    "additionalProperties", "items", "prefixItems"))  # those that a node is read for
-UNIONS = frozenset(("allOf", "anyOf", "oneOf"))
-OTHERS = ("others",)  # stands for all keys that no node lists
 
 
 class Shape:
@@ -29,7 +27,7 @@ class Shape:
 
     def __init__(self, source: "_Source | None", choices: list[tuple], kinds: frozenset[str]):
         self._source, self.choices, self.kinds = source, choices, kinds
-        self.members: dict[object, Shape] = {}  # that were found, by key
+        self.members: dict[str | None, Shape] = {}  # that were found, by key
 
     @staticmethod
     def of(schema: object) -> "Shape":
@@ -57,7 +55,7 @@ class _Source:
 
     def __init__(self, root: dict):
         self._root, self._left = root, STEPS
-        self._shapes: dict[tuple, Shape] = {}     # by the ids of the schemas that make them
+        self._shapes: dict[tuple, Shape] = {}  # by the ids of the nodes in each choice
         self._choices: dict[int, list[tuple]] = {}  # by the id of a schema
         self._kinds: dict[int, frozenset[str]] = {}  # by the id of a node
 
@@ -69,16 +67,13 @@ class _Source:
     def shape(self, alternatives: Iterable[tuple]) -> Shape:
         """The shape of a value for which all schemas of one of these tuples hold."""
         try:
-            schemas = {}
-            for together in alternatives:
-                together = tuple(map(self._target, together))
-                schemas[tuple(map(id, together))] = together
-            key = tuple(schemas)
+            choices = self._either(self._all(schemas) for schemas in alternatives)
+            if () in choices:
+                return ANYTHING
+            key = tuple(tuple(map(id, choice)) for choice in choices)
             if key not in self._shapes:
-                self._take(MADE + 2 * len(key))
-                choices = self._either(map(self._all, schemas.values()))
-                kinds = frozenset().union(*map(self._kinds_of, choices))
-                self._shapes[key] = Shape(self, choices, kinds) if any(choices) else ANYTHING
+                self._take(MADE + 2 * sum(map(len, key)))
+                self._shapes[key] = Shape(self, choices, frozenset().union(*map(self._kinds_of, choices)))
             return self._shapes[key]
         except _UsedUp:
             return ANYTHING
@@ -86,17 +81,12 @@ class _Source:
     def below(self, shape: Shape, key: str | None) -> Shape:
         """The shape of a member, or of the items, of a value that has `shape`."""
         try:
-            self._take(sum(map(len, shape.choices)))
-            listed = key is None or any(key in _dict(node, "properties")
-                                        for choice in shape.choices for node in choice)
-            place = key if listed else OTHERS
-            if place not in shape.members:
-                kind = "array" if key is None else "object"
-                found = self.shape([_members(choice, key) for choice in shape.choices
-                                    if kind in self._kinds_of(choice)])
-                self._take(REMEMBERED)
-                shape.members[place] = found
-            return shape.members[place]
+            self._take(REMEMBERED + sum(map(len, shape.choices)))
+            kind = "array" if key is None else "object"
+            found = self.shape(_members(choice, key) for choice in shape.choices
+                               if kind in self._kinds_of(choice))
+            shape.members[key] = found
+            return found
         except _UsedUp:
             return ANYTHING
 
@@ -109,9 +99,12 @@ class _Source:
 
     def _either(self, parts: Iterable[list[tuple]]) -> list[tuple]:
         """The choices of a value for which one of these lists of choices holds."""
-        found = {}
+        found, seen = {}, {}
         for choices in parts:
-            self._take(len(choices))
+            if id(choices) in seen:
+                continue
+            self._take(REMEMBERED + len(choices))
+            seen[id(choices)] = choices  # the list stays, so that its id stays its own
             found.update((tuple(map(id, choice)), choice) for choice in choices)
             if () in found or len(found) > CHOICES:
                 return [()]
@@ -127,7 +120,7 @@ class _Source:
         return [one + other for one in some for other in others]
 
     def _choices_of(self, schema: object, depth: int) -> list[tuple]:
-        """The choices of a value for which one schema holds."""
+        """The choices of a value for which one schema holds: the same list for the same schema."""
         self._take(1)
         if not isinstance(schema, dict) or not depth:
             return [()]
@@ -144,15 +137,6 @@ class _Source:
             self._choices[id(schema)] = found
         return self._choices[id(schema)]
 
-    def _target(self, schema: object) -> object:
-        """What a schema that is no more than a reference leads to; any other schema itself."""
-        for _ in range(DEPTH):
-            if not isinstance(schema, dict) or "$ref" not in schema or not (
-                    schema.keys().isdisjoint(WORDS) and schema.keys().isdisjoint(UNIONS)):
-                return schema
-            schema = self._pointed_at(schema["$ref"])
-        return None
-
     def _pointed_at(self, ref: object) -> object:
         """What a local reference ("#/$defs/x") points at, or None."""
         if not isinstance(ref, str) or not ref.startswith("#"):
@@ -167,13 +151,11 @@ class _Source:
     def _kinds_of(self, choice: tuple) -> frozenset[str]:
         """The JSON types that all nodes of a choice allow."""
         self._take(1 + len(choice))
-        kinds = ALL
         for node in choice:
             if id(node) not in self._kinds:
                 self._take(REMEMBERED + len(_list(node, "enum")))
                 self._kinds[id(node)] = _kinds(node)
-            kinds &= self._kinds[id(node)]
-        return kinds
+        return ALL.intersection(*(self._kinds[id(node)] for node in choice))
 
 
 def kind_of(value: object) -> str:
@@ -211,10 +193,8 @@ def _kinds(node: dict) -> frozenset[str]:
 
 
 def _dict(node: dict, word: str) -> dict:
-    found = node.get(word)
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found := node.get(word), dict) else {}
 
 
 def _list(node: dict, word: str) -> list:
-    found = node.get(word)
-    return found if isinstance(found, list) else []
+    return found if isinstance(found := node.get(word), list) else []

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from ..errors import UpstreamError
 from ..events import Event, Finish, Note, Reasoning, Text, ToolCall, Misfit, Usage, Waiting
 from ..tokens import units
-from .jsonstream import Held
+from .textbuilder import TextBuilder
 
 THINKING = {"<thinking>": "</thinking>", "<think>": "</think>"}
 
@@ -84,14 +84,14 @@ def split_thinking(events: Iterable[Event], call_mark: str = "") -> Iterator[Eve
     A thinking that never closes is ended by `call_mark`, which opens a tool call; what follows the
     mark is held until it is known whether the closing tag comes after all.
     """
-    blank, held, close = Held(), "", ""  # `blank` is white space before the first word
+    blank, held, close = TextBuilder(), "", ""  # `blank` is white space before the first word
     source = iter(events)
     for event in source:
         if isinstance(event, (Waiting, Reasoning, Usage)):
             yield event
             continue
         if type(event) is not Text:
-            if held := blank.text() + held:
+            if held := blank.getvalue() + held:
                 yield Reasoning(held) if close else Text(held)
             yield event
             break
@@ -99,16 +99,16 @@ def split_thinking(events: Iterable[Event], call_mark: str = "") -> Iterator[Eve
         if not close:
             start = held.lstrip()
             if not start:
-                blank.put(held)
+                blank.write(held)
                 held = ""
                 continue
             tag = next((tag for tag in THINKING if start.startswith(tag)), None)
             if tag is None:
                 if any(tag.startswith(start) for tag in THINKING):
                     continue
-                yield Text(blank.text() + held)
+                yield Text(blank.getvalue() + held)
                 break
-            close, held, blank = THINKING[tag], start[len(tag):], Held()
+            close, held, blank = THINKING[tag], start[len(tag):], TextBuilder()
         cut = held.find(close)
         opens = held.find(call_mark) if call_mark else -1
         if cut >= 0 and not 0 <= opens < cut:
@@ -130,18 +130,18 @@ def split_thinking(events: Iterable[Event], call_mark: str = "") -> Iterator[Eve
 
 def _after_mark(text: str, close: str, source: Iterator[Event]) -> Iterator[Event]:
     """A call mark came within the thinking: all is held until `close` or the end decides whose it is."""
-    held, tail = Held(), ""
+    held, tail = TextBuilder(), ""
     while True:
-        held.put(text)
+        held.write(text)
         tail = tail[1 - len(close):] + text
         if close in tail:
-            thought, _, rest = held.text().partition(close)
+            thought, _, rest = held.getvalue().partition(close)
             yield Reasoning(thought)
             yield from _after_thinking(rest, source)
             return
         while type(event := next(source)) is not Text:
             if type(event) is Finish:
-                yield Text(held.text())
+                yield Text(held.getvalue())
                 yield event
                 return
             yield event
@@ -242,18 +242,20 @@ def _prefix(text: str, left: int) -> str:
 def require_text(events: Iterable[Event]) -> Iterator[Event]:
     """A reply with neither text nor call is Misfit: clients treat it as a fault, so it is one.
 
-    White space before the first word leaves with it.
+    White space before the first word leaves with it. It does not leave if there are calls and no word,
+    because OpenAI's replies that only call have no content.
     """
-    events, blank = iter(events), []
+    events, blank, called = iter(events), [], False
     for event in events:
         kind = type(event)
+        called = called or kind is ToolCall
         if kind is Text and not event.text.strip():
             blank.append(event)
             continue
-        if kind is Finish and event.reason != "length":
+        if kind is Finish and not called and event.reason != "length":
             yield Misfit("Your reply was empty. Write the reply.",
-                        UpstreamError("The model's reply was empty, twice", code="empty_reply"))
-        if kind is Text or kind is ToolCall or kind is Finish:
+                         UpstreamError("The model's reply was empty, twice", code="empty_reply"))
+        if kind is Text or kind is Finish and not called:
             yield from blank
             yield event
             break
@@ -268,8 +270,7 @@ def require_call(events: Iterable[Event], insist: bool) -> Iterator[Event]:
         called = called or type(event) is ToolCall
         if type(event) is Finish and not called and event.reason != "length":
             yield Misfit("You called no tool. Call one now, in the form that you were shown.",
-                        None if insist else UpstreamError("The model called no tool",
-                                                          code="no_tool_call"))
+                         None if insist else UpstreamError("The model called no tool", code="no_tool_call"))
         yield event
 
 
