@@ -213,11 +213,12 @@ ACCEPTED = {
 REFUSED = [
     ("audio", {"voice": "alloy", "format": "mp3"}), ("modalities", ["text", "audio"]),
     ("tools", [{"type": "custom", "custom": {"name": "x"}}]), ("tools", 129 * [TIME]), ("stop", [*"abcde"]),
-    ("stop", []), ("n", 5), ("n", 0), ("max_tokens", 0), ("max_completion_tokens", 1.5), ("temperature", 2.1),
-    ("top_p", -0.1), ("presence_penalty", 3), ("frequency_penalty", -2.5), ("seed", 0.5), ("top_logprobs", 21),
-    ("logit_bias", {"1": 101}), ("logprobs", 1), ("reasoning_effort", "huge"), ("verbosity", "loud"),
-    ("response_format", {"type": "xml"}), ("tool_choice", "required"), ("tool_choice", named("nobody")),
-    ("prediction", {"type": "x"}), ("metadata", {"a": 1}), ("service_tier", "gold")]
+    ("stop", "x" * 4097), ("n", 5), ("n", 0), ("max_tokens", 0), ("max_completion_tokens", 1.5),
+    ("temperature", 2.1), ("top_p", -0.1), ("presence_penalty", 3), ("frequency_penalty", -2.5),
+    ("seed", 0.5), ("top_logprobs", 21), ("logit_bias", {"1": 101}), ("logprobs", 1), ("reasoning_effort", 3),
+    ("verbosity", 3), ("response_format", {"type": "xml"}),
+    ("tool_choice", "required"), ("tool_choice", named("nobody")),
+    ("prediction", {"type": "x"}), ("metadata", {"a": 1}), ("service_tier", 3)]
 
 
 def extra(name, value):

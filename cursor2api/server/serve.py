@@ -127,8 +127,10 @@ def _headers(conversation: Conversation, record: RequestRecord, ignored: tuple[s
     headers = {"x-cursor2api-agent": record.agent, "x-cursor2api-usage": usage}
     if ignored:
         headers["x-cursor2api-ignored"] = ", ".join(ignored)
-    if left_out := conversation.prompt.left_out:
-        headers["x-cursor2api-left-out"] = f"{left_out} messages"
+    prompt = conversation.prompt
+    if left_out := [f"{count} {what}" for count, what in (
+            (prompt.left_out, "messages"), (prompt.images_left_out, "images")) if count]:
+        headers["x-cursor2api-left-out"] = ", ".join(left_out)
     return headers
 
 
