@@ -389,6 +389,16 @@ def test_exposed_thinking_is_reasoning_content(set_otherwise):
         assert reply.choices[0].message.content == "yes"
 
 
+@pytest.mark.parametrize("asked, named", [
+    (MODEL, MODEL), ("anthropic/" + MODEL, MODEL), (MODEL + "-thinking", MODEL + "-thinking"),
+    ("gemini-3-flash-thinking", "gemini-3-flash-thinking"), ("best-thinking", "gemini-3-flash-thinking")])
+def test_a_reply_names_the_model_that_was_asked_of_cursor(set_otherwise, asked, named):
+    chat = {"model": asked, "messages": HELLO}
+    assert set_otherwise.post(chat).json()["model"] == named
+    assert f'"model":"{named}"' in set_otherwise.post({**chat, "stream": True}).text
+    assert set_otherwise.lines(model=named.removesuffix("-thinking"))  # limits and metrics go by the base model
+
+
 def test_other_settings_change_what_they_say(set_otherwise):
     gate = set_otherwise
     assert gate.say(n=3).json()["error"]["param"] == "n"

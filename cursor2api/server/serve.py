@@ -60,7 +60,7 @@ def serve(dialect: Dialect, request: ApiRequest, service: Service) -> Response:
         choice = service.models.choose(chat.model, chat.reasoning_effort, caller.upstream_key)
         record.model = choice.model.id
         service.keys.allow(caller, choice.model.id)
-        identity = Identity(secrets.token_hex(12), int(time.time()), choice.model.id, record.id)
+        identity = Identity(secrets.token_hex(12), int(time.time()), choice.name, record.id)
         writer = dialect.writer(identity, chat, wishes)
         conversations = service.agents.open(chat, choice, caller.name, caller.upstream_key, secrets.token_hex(4))
         for conversation in conversations:
