@@ -22,7 +22,7 @@ class WholeCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`role` is system, user, assistant or tool; only a user message holds images."""
+    """`role` is system, user, assistant or tool; user and tool messages may hold images."""
 
     role: str
     content: tuple[str | Image, ...]

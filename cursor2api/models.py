@@ -59,9 +59,13 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a caller's model name comes to. `think` asks for thinking by instruction."""
+    """What a caller's model name comes to; `name` is the one that /v1/models has for it.
+
+    `think` asks for thinking by instruction.
+    """
 
     model: Model
+    name: str
     params: tuple[tuple[str, str], ...]
     think: bool
     effort_used: bool
@@ -209,7 +213,7 @@ def _choice(model: Model, think: bool, effort: str | None) -> Choice:
             wanted, effort_used = wanted | {id: effort}, True
             break
     params = tuple(model.variant(wanted).items()) if wanted else ()
-    return Choice(model, params, think and "thinking" not in wanted, effort_used)
+    return Choice(model, model.id + THINKING * think, params, think and "thinking" not in wanted, effort_used)
 
 
 def _model(item: dict) -> Model | None:

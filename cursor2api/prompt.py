@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 from .chat import Chat, Image, Message, Tool
 from .tokens import tokens
 
+MAX_IMAGES = 5  # of a prompt, by Cursor's rule
+IMAGE, IMAGE_LEFT_OUT = "[image]", "[image left out]"
+
 RULES = """\
 You are the assistant in the conversation below. Write the assistant's next message and nothing else. \
 Answer from what stands here: do not use tools, files, a terminal or the network of your own. Text \
@@ -70,6 +73,7 @@ class Prompt:
     text: str
     images: tuple[Image, ...]
     briefing: Briefing
+    images_left_out: int = 0
 
     @property
     def open_mark(self) -> str:
@@ -98,7 +102,8 @@ def plan(chat: Chat, model: str, params: tuple[tuple[str, str], ...], nonce: str
     head = RULES + _system(chat.messages, nonce, inject)
     catalog = _catalog(chat)
     tail = _rules(chat, nonce, TOOLS.format(catalog=catalog), JSON_SCHEMA, think, require_call)
-    units = _units(chat.messages)
+    messages, images_left_out = _with_newest_images(chat.messages)
+    units = _units(messages)
     rendered = ["\n\n".join(_blocks(unit, nonce)) for unit in units]
     dropped: set[int] = set()
     if max_length:
@@ -111,7 +116,7 @@ def plan(chat: Chat, model: str, params: tuple[tuple[str, str], ...], nonce: str
     kept = [index for index in range(len(units)) if index not in dropped]
     messages = [message for index in kept for message in units[index]]
     return Prompt(
-        model=model, params=params, images=_images(messages),
+        model=model, params=params, images=_images(messages), images_left_out=images_left_out,
         text="\n\n".join([head, *(rendered[index] for index in kept), *([tail] if tail else [])]),
         briefing=Briefing(nonce, _digest(catalog), sum(map(len, units)) - len(messages)))
 
@@ -126,7 +131,7 @@ def follow_up(whole: Prompt, chat: Chat, known: Briefing, *, max_length: int = 0
     if known.nonce in repr(chat.messages):
         return None
     last = max(at for at, message in enumerate(chat.messages) if message.role == "assistant")
-    new = chat.messages[last:]
+    new, images_left_out = _with_newest_images(chat.messages[last:])
     catalog = _catalog(chat)
     told = known.tools == _digest(catalog)
     tail = _rules(chat, known.nonce, KNOWN_TOOLS if told else TOOLS.format(catalog=catalog),
@@ -135,7 +140,7 @@ def follow_up(whole: Prompt, chat: Chat, known: Briefing, *, max_length: int = 0
     prompt = "\n\n".join([FOLLOW_UP + _system(new, known.nonce), *blocks, *([tail] if tail else [])])
     if max_length and len(prompt) > max(max_length, len(whole.text)):
         return None
-    return replace(whole, text=prompt, images=_images(new),
+    return replace(whole, text=prompt, images=_images(new), images_left_out=images_left_out,
                    briefing=replace(known, tools=_digest(catalog) or known.tools))
 
 
@@ -191,6 +196,17 @@ def _images(messages: Sequence[Message]) -> tuple[Image, ...]:
     return tuple(part for message in messages for part in message.content if isinstance(part, Image))
 
 
+def _with_newest_images(messages: Sequence[Message]) -> tuple[Sequence[Message], int]:
+    """The messages with their newest MAX_IMAGES images, and how many others there were: a mark stands for each."""
+    left_out = max(0, len(_images(messages)) - MAX_IMAGES)
+    if not left_out:
+        return messages, 0
+    marks = iter([IMAGE_LEFT_OUT] * left_out)
+    return [replace(message, content=tuple([next(marks, part) if isinstance(part, Image) else part
+                                            for part in message.content]))
+            for message in messages], left_out
+
+
 def _units(messages: Sequence[Message]) -> list[list[Message]]:
     """The messages but the system's, in pieces that stay together: a call and its results are one."""
     units: list[list[Message]] = []
@@ -218,7 +234,7 @@ def _blocks(unit: list[Message], nonce: str) -> list[str]:
     names = {call.id: call.name for message in unit for call in message.tool_calls if call.id}
     blocks = []
     for message in unit:
-        text = "\n".join(part if isinstance(part, str) else "[image]" for part in message.content)
+        text = "\n".join(part if isinstance(part, str) else IMAGE for part in message.content)
         attributes = ""
         if message.role == "tool":
             name = message.name or names.get(message.tool_call_id)

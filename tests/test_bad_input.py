@@ -230,7 +230,7 @@ BODIES = [
     ("5,000 calls", body(messages=calls("{", 5000)), 200),
     ("10,000 biases", body(logit_bias={str(n): 1 for n in range(10_000)}), 200),
     ("129 tools", body(tools=[function()] * 129), 400),
-    ("a long stop", body(stop=["a" * 900_000]), 200),
+    ("a long stop", body(stop=["a" * 900_000]), 400),
     ("a long key of metadata", body(metadata={"k" * 900_000: ""}), 400),
     ("a line end in a model", body(model="x\r\nSet-Cookie: a=b"), 400),
     ("a zero in a model", body(model="\0"), 400),

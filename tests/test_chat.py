@@ -383,7 +383,7 @@ REFUSED = [
      "messages[1].content[0].type"),
     *[(f"image from {role}", part({"type": "image_url", "image_url": PNG}, role),
        "unsupported_value", "messages[1].content[0].type")
-      for role in ("system", "developer", "assistant", "tool")],
+      for role in ("system", "developer", "assistant")],
     ("image without URL", part({"type": "image_url", "image_url": {}}),
      "missing_required_parameter", "messages[1].content[0].image_url.url"),
     ("image_url is a number", part({"type": "image_url", "image_url": 1}), "invalid_type",
@@ -423,8 +423,7 @@ REFUSED = [
      "unsupported_value", "modalities"),
     ("custom tool", {"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "unsupported_value",
      "tools[0].type"),
-    ("unknown tool", {"tools": [tool(), {"type": "web_search"}]}, "invalid_value",
-     "tools[1].type"),
+    ("unknown tool", {"tools": [{"type": "web_search"}]}, "invalid_value", "tools[0].type"),
     ("tool is null", {"tools": [None]}, "invalid_type", "tools[0]"),
     ("tool of nothing", {"tools": [{"type": "function"}]}, "missing_required_parameter",
      "tools[0].function"),
@@ -433,7 +432,7 @@ REFUSED = [
     *[(f"tool named {name[:9]!r}", {"tools": [tool(name)]}, code, "tools[0].function.name")
       for name, code in [("", "invalid_value"), ("a b", "invalid_value"), ("a\n", "invalid_value"),
                          ("é", "invalid_value"), ("x" * 129, "string_above_max_length")]],
-    ("two tools of one name", {"tools": [tool(), tool("g"), tool()]}, "invalid_value",
+    ("two tools of one name", {"tools": [tool(), tool("g"), tool(description="x")]}, "invalid_value",
      "tools[2].function.name"),
     ("schema true", {"tools": [tool(parameters=True)]}, "invalid_type",
      "tools[0].function.parameters"),
@@ -486,9 +485,6 @@ REFUSED = [
         "name": "a", "schema": True}}}, "invalid_type", "response_format.json_schema.schema"),
     ("deep schema", {"response_format": {"type": "json_schema", "json_schema": {
         "name": "a", "schema": deep(101)}}}, "invalid_value", "response_format.json_schema.schema"),
-    ("a sixth image", {"messages": [{"role": "user", "content": [
-        {"type": "text", "text": "a"}, *[{"type": "image_url", "image_url": PNG}] * k]}
-        for k in (2, 3, 2)]}, "invalid_value", "messages[2].content[1].image_url"),
 ]
 
 
@@ -500,9 +496,7 @@ def test_what_cannot_be_served_is_a_400_that_names_it(body, code, param):
     assert error.message.startswith(param)
 
 
-def test_five_images_and_a_hundred_levels_are_taken():
-    content = [{"type": "image_url", "image_url": PNG}] * 5
-    assert len(parsed(messages=[{"role": "user", "content": content}]).messages[0].content) == 5
+def test_a_hundred_levels_are_taken():
     assert parsed(tools=[tool(parameters=deep(100))]).tools[0].parameters == deep(100)
 
 

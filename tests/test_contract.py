@@ -213,11 +213,12 @@ ACCEPTED = {
 REFUSED = [
     ("audio", {"voice": "alloy", "format": "mp3"}), ("modalities", ["text", "audio"]),
     ("tools", [{"type": "custom", "custom": {"name": "x"}}]), ("tools", 129 * [TIME]), ("stop", [*"abcde"]),
-    ("stop", []), ("n", 5), ("n", 0), ("max_tokens", 0), ("max_completion_tokens", 1.5), ("temperature", 2.1),
-    ("top_p", -0.1), ("presence_penalty", 3), ("frequency_penalty", -2.5), ("seed", 0.5), ("top_logprobs", 21),
-    ("logit_bias", {"1": 101}), ("logprobs", 1), ("reasoning_effort", "huge"), ("verbosity", "loud"),
-    ("response_format", {"type": "xml"}), ("tool_choice", "required"), ("tool_choice", named("nobody")),
-    ("prediction", {"type": "x"}), ("metadata", {"a": 1}), ("service_tier", "gold")]
+    ("stop", "x" * 4097), ("n", 5), ("n", 0), ("max_tokens", 0), ("max_completion_tokens", 1.5),
+    ("temperature", 2.1), ("top_p", -0.1), ("presence_penalty", 3), ("frequency_penalty", -2.5),
+    ("seed", 0.5), ("top_logprobs", 21), ("logit_bias", {"1": 101}), ("logprobs", 1), ("reasoning_effort", 3),
+    ("verbosity", 3), ("response_format", {"type": "xml"}),
+    ("tool_choice", "required"), ("tool_choice", named("nobody")),
+    ("prediction", {"type": "x"}), ("metadata", {"a": 1}), ("service_tier", 3)]
 
 
 def extra(name, value):
@@ -445,6 +446,16 @@ def test_exposed_thinking_is_reasoning_content(set_otherwise):
         reply = client(set_otherwise).chat.completions.create(model=MODEL, messages=HELLO)
         assert reply.choices[0].message.reasoning_content == "hm"
         assert reply.choices[0].message.content == "yes"
+
+
+@pytest.mark.parametrize("asked, named", [
+    (MODEL, MODEL), ("anthropic/" + MODEL, MODEL), (MODEL + "-thinking", MODEL + "-thinking"),
+    ("gemini-3-flash-thinking", "gemini-3-flash-thinking"), ("best-thinking", "gemini-3-flash-thinking")])
+def test_a_reply_names_the_model_that_was_asked_of_cursor(set_otherwise, asked, named):
+    chat = {"model": asked, "messages": HELLO}
+    assert set_otherwise.post(chat).json()["model"] == named
+    assert f'"model":"{named}"' in set_otherwise.post({**chat, "stream": True}).text
+    assert set_otherwise.lines(model=named.removesuffix("-thinking"))  # limits and metrics go by the base model
 
 
 def test_other_settings_change_what_they_say(set_otherwise):

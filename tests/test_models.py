@@ -53,6 +53,7 @@ NAMES = [
 def test_a_name_comes_to_a_model(name, asked, effort, expected):
     choice = Models(lambda key: ITEMS, (), ALIASES).choose(asked, effort)
     assert (choice.model.id, dict(choice.params), choice.think, choice.effort_used) == expected
+    assert choice.name == choice.model.id + "-thinking" * (asked == "deep" or asked.endswith("-thinking"))
 
 
 ODD = [

@@ -246,6 +246,21 @@ def test_images_leave_with_their_message():
     assert [image.url for image in made(messages, max_length=1).images] == [url.format(2)]
 
 
+def test_only_the_newest_five_images_leave_and_a_mark_stands_for_the_others():
+    def parts(*numbers):
+        return [{"type": "image_url", "image_url": {"url": f"https://example.org/{i}.png"}} for i in numbers]
+    messages = [{"role": "user", "content": [*parts(0, 1), {"type": "text", "text": "see"}]},
+                {**CALL, "content": "so"}, {**RESULT, "content": parts(2, 3, 4, 5)},
+                {"role": "user", "content": parts(6)}]
+    result = made(messages)
+    assert [image.url[-5] for image in result.images] == [*"23456"] and result.images_left_out == 2
+    assert [block[2] for block in blocks(result.text) if "image" in block[2]] == [
+        "[image left out]\n[image left out]\nsee", "[image]\n[image]\n[image]\n[image]", "[image]"]
+    assert made(messages[2:]).images_left_out == 0
+    known = told(messages)  # by an agent that was shown the first two
+    assert len(known.images) == 5 and known.images_left_out == 0
+
+
 def test_a_long_history_is_planned_in_linear_time():
     chat = parse(json.dumps({"model": "m", "messages": [*turns(10_000), user("end")]}).encode())
     start = time.process_time()

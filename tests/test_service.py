@@ -140,6 +140,29 @@ def test_a_base_url_may_end_in_a_slash(gate, path):
     assert gate.request("GET", path, allow_redirects=False).status_code == 200
 
 
+# A path that is not there; the one that is meant.
+TOO_LONG = [
+    ("POST", "/v1/v1/chat/completions", "/v1/chat/completions"), ("GET", "/v1/v1/models", "/v1/models"),
+    ("POST", "/openai/deployments/gpt-4o/chat/completions", "/v1/chat/completions"),
+    ("POST", "/openai/v1/chat/completions/", "/v1/chat/completions"),
+    ("POST", "/v1/chat/completions/chat/completions", "/v1/chat/completions"),
+    ("POST", "/v1/chat/completions/v1//chat/completions", "/v1/chat/completions"),
+    ("GET", "/v1/chat/completions/models", "/v1/models"), ("GET", "/api/v1/models/a", "/v1/models/a"),
+    ("GET", "/v1/health", "/health"), ("HEAD", "/v1/health", None), ("GET", "/v1/v1/chat/completions", None),
+    ("POST", "/v1/responses", None), ("POST", "/v1/v1/completions", None), ("GET", "/a/", None),
+    ("POST", "/v1/chat/completions/x", None),
+    ("POST", "/" + "a/" * 1000 + "chat/completions", "/v1/chat/completions")]
+
+
+@pytest.mark.parametrize("method, path, meant", TOO_LONG, ids=[f"{row[0]} {row[1][:50]}" for row in TOO_LONG])
+def test_a_base_url_that_is_too_long_is_told_what_to_write(gate, method, path, meant):
+    response = gate.request(method, path)
+    assert response.status_code == 404
+    if method != "HEAD":
+        expected = f": expected {meant}, the base" if meant else ": expected one of /health"
+        assert expected in response.json()["error"]["message"]
+
+
 def test_without_a_key_of_cursor_chat_says_that_it_is_not_configured():
     with gateway(environ={"UPSTREAM": "auto", "CURSOR_API_KEY": ""}) as gate:
         response = gate.say()

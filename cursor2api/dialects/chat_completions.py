@@ -4,8 +4,9 @@ In its older form a caller declares `functions` and is answered with one `functi
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from json.encoder import encode_basestring_ascii
 
 from ..chat import Chat, Format, Image, Message, Tool, ToolChoice, WholeCall
@@ -13,19 +14,25 @@ from ..errors import ApiError, BadRequest, UpstreamCut
 from ..events import Event, Finish, Reasoning, Text, ToolCall, Usage
 from ..fold import ReplySoFar
 from . import Dialect, Example, Frame, Identity, Options, Parsed, Refusal
-from .checks import (MAX_IMAGES, NO_ARGUMENTS, REQUIRED, SHOWN, Parameter, an_object, arguments, array,
-                     boolean, either, image_url, integer, members, missing, number, one_of, or_string, read,
+from .checks import (NO_ARGUMENTS, REQUIRED, SHOWN, Parameter, an_object, arguments, array, boolean, either,
+                     image_url, integer, json_text, members, missing, number, one_of, or_string, read,
                      read_parameters, refused, spelled, string, text, tree, unexpected)
 
 MAX_TOOLS = 128
+MAX_STOP = 4096  # characters of a stop sequence
+# Modes of tool_choice; those of Gemini's and Anthropic's clients come through gateways.
+MODES = {"none": "none", "auto": "auto", "required": "required", "validated": "auto", "any": "required"}
+TEXTS = ("text", "input_text", "output_text")  # types of a part that is text; OpenAI's other API has the last two
+NO_LIMIT = -1    # what clients of local models write for it
 
 
 # Parameters
 
 def _stop(value, path):
-    if isinstance(value, str):
-        return [string(1)(value, path)]
-    return array(string(1), 1, 4)(value, path)
+    """The stop sequences; front ends send empty ones for none."""
+    sequence = string(0, MAX_STOP)
+    found = [sequence(value, path)] if isinstance(value, str) else array(sequence, 0, 4)(value, path)
+    return list(filter(None, found))
 
 
 def _logit_bias(value, path):
@@ -51,7 +58,7 @@ def _modalities(value, path):
     return value
 
 
-_TEXT_PARTS = array(members("type", "text", type=one_of("text"), text=string()), 1)
+_TEXT_PARTS = array(members("type", "text", type=one_of(*TEXTS), text=text), 1)
 _LOCATION = members("type", type=one_of("approximate"), approximate=members(
     country=string(), region=string(), city=string(), timezone=string()))
 
@@ -59,32 +66,32 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("model", "string", "an id of /v1/models", None, "honoured",
               "The model that answers.", string(1), required=True),
     Parameter("messages", "array", "at least 1", None, "honoured",
-              "The conversation so far: text in every role, images in user messages.",
+              "The conversation so far: text in every role, images in user and tool messages.",
               array(low=1), required=True),
     Parameter("stream", "boolean", "", False, "honoured",
               "Send the reply in chunks, as server-sent events.", boolean),
     Parameter("stream_options", "object", "include_usage, include_obfuscation", None, "honoured",
               "include_usage adds a last chunk with the usage; no effect without stream.",
               members(include_usage=boolean, include_obfuscation=boolean)),
-    Parameter("stop", "string or array", "1 to 4 strings, none empty", None, "honoured",
+    Parameter("stop", "string or array", f"at most 4 strings of at most {MAX_STOP} characters", None, "honoured",
               "The reply ends before the first of these strings.", _stop),
     Parameter("max_completion_tokens", "integer", "at least 1", None, "honoured",
               "The reply is cut at this many tokens, at most the model's own limit; finish_reason is "
-              "then length.", integer(1)),
+              "then length.", integer(NO_LIMIT)),
     Parameter("max_tokens", "integer", "at least 1", None, "honoured",
-              "The older name of max_completion_tokens, which wins if both are given.", integer(1)),
+              "The older name of max_completion_tokens, which wins if both are given.", integer(NO_LIMIT)),
     Parameter("n", "integer", "1 to 128", 1, "honoured",
               "How many choices to make; the server's own limit may be lower.", integer(1, 128)),
     Parameter("response_format", "object", "text, json_object, json_schema", {"type": "text"},
               "honoured", "The form of the reply: free text, one JSON object, or JSON that fits a "
               "schema.", an_object),
     Parameter("tools", "array", f"at most {MAX_TOOLS}", None, "honoured",
-              "The functions that the model may call; custom tools are refused.",
+              "The functions that the model may call; tools of other kinds are left out.",
               array(high=MAX_TOOLS)),
     Parameter("tool_choice", "string or object",
               "none, auto, required, a named function, allowed_tools", None, "honoured",
               "Whether and which tools must be called: auto if there are tools.",
-              or_string(an_object, one_of("none", "auto", "required"))),
+              or_string(an_object, one_of(*MODES))),
     Parameter("parallel_tool_calls", "boolean", "", True, "honoured",
               "Whether one reply may hold more than one tool call.", boolean),
     Parameter("functions", "array", f"at most {MAX_TOOLS}", None, "honoured",
@@ -92,9 +99,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("function_call", "string or object", "none, auto, a named function", None,
               "honoured", "The older form of tool_choice.",
               or_string(an_object, one_of("none", "auto"))),
-    Parameter("reasoning_effort", "string", "none, minimal, low, medium, high, xhigh, max", None,
-              "honoured", "How long the model thinks, where the model has such a choice.",
-              one_of("none", "minimal", "low", "medium", "high", "xhigh", "max")),
+    Parameter("reasoning_effort", "string", "a word such as low or high", None, "honoured",
+              "How long the model thinks, where the model has such a choice.", text),
     Parameter("temperature", "number", "0 to 2", 1, "ignored",
               "Randomness of the sampling.", number(0, 2)),
     Parameter("top_p", "number", "0 to 1", 1, "ignored",
@@ -114,13 +120,12 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("prediction", "object", "type content, content", None, "ignored",
               "Text that the reply will probably repeat, to make it faster.",
               members("type", "content", type=one_of("content"),
-                      content=or_string(_TEXT_PARTS, string()))),
-    Parameter("verbosity", "string", "low, medium, high", "medium", "ignored",
-              "How wordy the reply is.", one_of("low", "medium", "high")),
+                      content=or_string(_TEXT_PARTS, text))),
+    Parameter("verbosity", "string", "a word such as low or high", "medium", "ignored",
+              "How wordy the reply is.", text),
     Parameter("web_search_options", "object", "search_context_size, user_location", None,
               "ignored", "Lets the model search the web.",
-              members(search_context_size=one_of("low", "medium", "high"),
-                      user_location=_LOCATION)),
+              members(search_context_size=text, user_location=_LOCATION)),
     Parameter("moderation", "object", "model, policy", None, "ignored",
               "Asks for a moderation verdict on the reply.", members("model", model=string())),
     Parameter("user", "string", "", None, "accepted",
@@ -131,17 +136,13 @@ PARAMETERS: tuple[Parameter, ...] = (
               "accepted", "Labels for stored completions.", _metadata),
     Parameter("store", "boolean", "", False, "accepted",
               "Completions are never stored.", boolean),
-    Parameter("service_tier", "string", "auto, default, flex, scale, priority, fast", "auto",
-              "accepted", "There is one tier.",
-              one_of("auto", "default", "flex", "scale", "priority", "fast")),
+    Parameter("service_tier", "string", "", "auto", "accepted", "There is one tier.", text),
     Parameter("prompt_cache_key", "string", "", None, "accepted",
               "The upstream does its own caching.", string()),
-    # The hyphen is what openai-python's own type had before the spec settled on in_memory.
-    Parameter("prompt_cache_retention", "string", "in_memory, in-memory, 24h", None, "accepted",
-              "The upstream does its own caching.", one_of("in_memory", "in-memory", "24h")),
+    Parameter("prompt_cache_retention", "string", "", None, "accepted",
+              "The upstream does its own caching.", text),
     Parameter("prompt_cache_options", "object", "mode, ttl", None, "accepted",
-              "The upstream does its own caching.",
-              members(mode=one_of("implicit", "explicit"), ttl=one_of("30m"))),
+              "The upstream does its own caching.", members(mode=text, ttl=text)),
     Parameter("modalities", "array", "text", ["text"], "accepted",
               "Replies are text; audio is refused.", _modalities),
     Parameter("audio", "object", "", None, "refused", "There is no audio here.", refused),
@@ -158,17 +159,18 @@ class Wishes:
 
 def parse(body: dict, options: Options) -> Parsed:
     """The chat that a body asks for. Raises BadRequest with the `param` that is wrong."""
+    _refuse_other_apis(body)
     given, ignored = read_parameters(body, PARAMETERS, options.strict_params)
     messages = tuple(array(_message)(given["messages"], "messages"))
-    _count_images(messages)
-    tools, functions = _tools(given), bool(given["functions"])
+    tools, left_out = _tools(given)
+    functions = bool(given["functions"])
     chat = Chat(
         model=given["model"],
         messages=messages,
         stream=given["stream"],
         n=integer(1, options.max_n)(given["n"], "n"),
         stop=tuple(given["stop"] or ()),
-        max_tokens=given["max_completion_tokens"] or given["max_tokens"],
+        max_tokens=_max_tokens(given),
         format=_format(given["response_format"], "response_format"),
         tools=tools,
         tool_choice=_tool_choice(given, tuple(tool.name for tool in tools)),
@@ -177,7 +179,33 @@ def parse(body: dict, options: Options) -> Parsed:
         reasoning_effort=given["reasoning_effort"],
     )
     include_usage = chat.stream and bool((given["stream_options"] or {}).get("include_usage"))
-    return Parsed(chat, Wishes(functions, include_usage), ignored)
+    return Parsed(chat, Wishes(functions, include_usage), ignored + left_out)
+
+
+def _refuse_other_apis(body: dict) -> None:
+    """Some clients post a body of another API here, whose system text or tools would be lost."""
+    if body.get("messages") is None and body.get("input") is not None:
+        raise _of_another_api("input", RESPONSES)
+    if body.get("system") and body.get("max_tokens") is not None:
+        raise _of_another_api("system", MESSAGES)
+
+
+RESPONSES = "OpenAI's Responses API, /v1/responses"
+MESSAGES = "Anthropic's Messages API, /v1/messages"
+
+
+def _of_another_api(path: str, api: str) -> BadRequest:
+    return BadRequest(f"{path}: is of {api}, which this service does not have: send it a body of chat completions",
+                      code="unsupported_parameter", param=path)
+
+
+def _max_tokens(given: dict) -> int | None:
+    """The limit; clients that send both names write 0 for the one that they do not mean."""
+    limits = {name: given[name] for name in ("max_completion_tokens", "max_tokens") if given[name] is not None}
+    if limits and not any(limits.values()):
+        name = next(iter(limits))
+        raise unexpected(name, "an integer >= 1", 0, "integer_below_min_value")
+    return next((limit for limit in limits.values() if limit > 0), None)
 
 
 # Messages
@@ -206,10 +234,13 @@ def _content(message: dict, path: str, role: str) -> tuple[str | Image, ...]:
     path = f"{path}.content"
     if isinstance(value, str):
         return (value,) if value else ()
+    if role == "tool" and value is not None and not _are_parts(value):
+        return (json_text(value, path),)
     if isinstance(value, list):
         if not value and role in ("system", "user"):
             raise unexpected(path, "a string or at least 1 part", value, "empty_array")
-        return tuple([_part(part, f"{path}[{i}]", role) for i, part in enumerate(value)])
+        parts = [_part(part, f"{path}[{i}]", role) for i, part in enumerate(value)]
+        return tuple([part for part in parts if part is not None])
     if value is not None:
         raise unexpected(path, "a string or an array of parts", value, "invalid_type")
     if role in ("system", "user"):
@@ -217,19 +248,13 @@ def _content(message: dict, path: str, role: str) -> tuple[str | Image, ...]:
     return ()
 
 
-_PARTS = {"system": ("text",), "user": ("text", "image_url"), "assistant": ("text", "refusal"),
-          "tool": ("text",)}
+def _are_parts(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(part, dict) and isinstance(part.get("type"), str) for part in value)
 
 
-def _part(value: object, path: str, role: str) -> str | Image:
-    kind = read(an_object(value, path), path, "type", text)
-    if kind not in _PARTS[role]:
-        known = kind in ("image_url", "input_audio", "file", "refusal")
-        raise unexpected(f"{path}.type", f"{either(_PARTS[role])} in a message of role {role}",
-                         kind, "unsupported_value" if known else "invalid_value")
-    if kind != "image_url":
-        return read(value, path, kind, text)
-    return read(value, path, "image_url", _image)
+def _image_url(value: object, path: str) -> Image:
+    return Image(image_url(value, path), path)
 
 
 def _image(value: object, path: str) -> Image:
@@ -238,31 +263,73 @@ def _image(value: object, path: str) -> Image:
     return read(an_object(value, path), path, "url", _image_url)
 
 
-def _image_url(value: object, path: str) -> Image:
-    return Image(image_url(value, path), path)
+def _image_block(value: dict, path: str) -> Image:
+    """An image as Anthropic has it, {"source": {"type": "base64", "media_type", "data"}} or {"source": {"type":
+    "url", "url"}}, or as MCP has it, {"data", "mimeType"}."""
+    kind = "mimeType"
+    if "source" in value:
+        value, path, kind = read(value, path, "source", an_object), f"{path}.source", "media_type"
+        if value.get("url") is not None:
+            return read(value, path, "url", _image_url)
+    return _image_url(f"data:{read(value, path, kind, text)};base64,{read(value, path, 'data', text)}",
+                      f"{path}.data")
 
 
-def _count_images(messages: tuple[Message, ...]) -> None:
-    images = [(i, j) for i, message in enumerate(messages) if message.role == "user"
-              for j, part in enumerate(message.content) if isinstance(part, Image)]
-    if len(images) > MAX_IMAGES:
-        i, j = images[MAX_IMAGES]
-        path = f"messages[{i}].content[{j}].image_url"
-        raise BadRequest(f"{path}: expected at most {MAX_IMAGES} images in all, got {len(images)}",
-                         code="invalid_value", param=path)
+def _member(name: str, check: Callable) -> Callable:
+    return lambda value, path: read(value, path, name, check)
+
+
+def _nothing(value: dict, path: str) -> None:
+    """Thinking is never told again."""
+
+
+# What a part of each type becomes, by the role of its message.
+_TEXT = dict.fromkeys(TEXTS, _member("text", text))
+_SHOWN = {**_TEXT, **dict.fromkeys(("image_url", "input_image"), _member("image_url", _image)),
+          "image": _image_block}
+_PARTS = {"system": _TEXT, "user": _SHOWN, "tool": _SHOWN, "assistant": {
+    **_TEXT, "refusal": _member("refusal", text),
+    **dict.fromkeys(("thinking", "redacted_thinking", "reasoning"), _nothing)}}
+_ELSEWHERE = {*_PARTS["user"], *_PARTS["assistant"], "input_audio", "file", "input_file"}
+
+
+def _part(value: object, path: str, role: str) -> str | Image | None:
+    kind = read(an_object(value, path), path, "type", text)
+    if kind in ("tool_use", "tool_result"):
+        raise _of_another_api(f"{path}.type", MESSAGES)
+    if kind not in _PARTS[role]:
+        raise unexpected(f"{path}.type", f"{either(tuple(_PARTS[role]))} in a message of role {role}", kind,
+                         "unsupported_value" if kind in _ELSEWHERE else "invalid_value")
+    return _PARTS[role][kind](value, path)
 
 
 # Tools and calls
 
+def _kind(value: object, path: str) -> str:
+    if "input_schema" in an_object(value, path):
+        raise _of_another_api(f"{path}.input_schema", MESSAGES)
+    return read(value, path, "type", text, "function")
+
+
 def _function(value: object, path: str) -> tuple[dict, str]:
     """What {"type": "function", "function": {...}} wraps, and its path; or the flat form itself."""
-    kind = read(an_object(value, path), path, "type", text, "function")
+    kind = _kind(value, path)
     if kind != "function":
         raise unexpected(f"{path}.type", "function", kind,
                          "unsupported_value" if kind == "custom" else "invalid_value")
     if value.get("function") is None and "name" in value:
         return value, path
     return read(value, path, "function", an_object), f"{path}.function"
+
+
+def _functions(value: object, path: str, low: int = 0) -> tuple[list[tuple[dict, str]], tuple[str, ...]]:
+    """The functions among these tools with their paths, and the paths of the tools that cannot run here, which
+    must not be all."""
+    kinds = array(_kind, low, MAX_TOOLS)(value, path)
+    if "function" not in kinds:
+        return array(_function)(value, path), ()
+    return ([_function(tool, f"{path}[{i}]") for i, tool in enumerate(value) if kinds[i] == "function"],
+            tuple(f"{path}[{i}]" for i, kind in enumerate(kinds) if kind != "function"))
 
 
 def _old_function(value: object, path: str) -> tuple[dict, str]:
@@ -285,21 +352,22 @@ _tool_name = spelled("a-zA-Z0-9_.:/-", 128)
 _format_name = spelled("a-zA-Z0-9_-", 64)
 
 
-def _tools(given: dict) -> tuple[Tool, ...]:
+def _tools(given: dict) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
+    """The tools, and the paths of those that are left out."""
     tools, functions = given["tools"] or [], given["functions"] or []
     if tools and functions:
         raise BadRequest("functions: expected tools or functions, got both", code="invalid_value",
                          param="functions")
+    offered, left_out = _functions(tools, "tools")
     found = {}
-    for function, path in [*array(_function)(tools, "tools"),
-                           *array(_old_function)(functions, "functions")]:
+    for function, path in [*offered, *array(_old_function)(functions, "functions")]:
         name = read(function, path, "name", _tool_name)
-        if name in found:
-            raise unexpected(f"{path}.name", "a name that no other tool has", name)
         read(function, path, "strict", boolean, False)
-        found[name] = Tool(name, read(function, path, "description", text, ""),
-                           read(function, path, "parameters", tree, NO_ARGUMENTS))
-    return tuple(found.values())
+        tool = Tool(name, read(function, path, "description", text, ""),
+                    read(function, path, "parameters", tree, NO_ARGUMENTS))
+        if found.setdefault(name, tool) != tool:
+            raise unexpected(f"{path}.name", "a name that no other tool has", name)
+    return tuple(found.values()), left_out
 
 
 def _tool_choice(given: dict, offered: tuple[str, ...]) -> ToolChoice:
@@ -307,17 +375,18 @@ def _tool_choice(given: dict, offered: tuple[str, ...]) -> ToolChoice:
     value = given[path]
     if value is None:
         value = "auto"
-    if isinstance(value, str):
-        if value == "required" and not offered:
-            raise unexpected(path, "none or auto, as there are no tools", value)
-        return ToolChoice(value if offered else "none")
-    if value.get("type") == "allowed_tools":
+    kind = value if isinstance(value, str) else _kind(value, path)
+    if kind in MODES:
+        if MODES[kind] == "required" and not offered:
+            raise unexpected(path, "none or auto, as there are no tools", kind)
+        return ToolChoice(MODES[kind] if offered else "none")
+    if kind == "allowed_tools":
         allowed = read(value, path, "allowed_tools", an_object)
         path = f"{path}.allowed_tools"
         mode = read(allowed, path, "mode", one_of("auto", "required"))
-        chosen = read(allowed, path, "tools", array(_function, 1, MAX_TOOLS))
+        chosen, _ = read(allowed, path, "tools", partial(_functions, low=1))
     else:
-        mode, chosen = "required", [_function(value, path)]
+        mode, chosen = "required", [_function({**value, "type": "function"} if kind == "tool" else value, path)]
     names = {}
     for function, inner in chosen:
         name = read(function, inner, "name", text)

@@ -14,7 +14,6 @@ from ..errors import BadRequest
 SHOWN = 60  # characters of a value that an error message repeats
 MAX_DIGITS = 308  # an integer of so many digits still fits a double
 MAX_DEPTH = 100  # of the trees that a Chat keeps: schemas and arguments
-MAX_IMAGES = 5  # of a prompt, by Cursor's rule
 REQUIRED = object()
 NO_ARGUMENTS = {"type": "object", "properties": {}}  # the schema of a tool that comes without one
 
@@ -220,9 +219,9 @@ def an_object(value: object, path: str) -> dict:
     return value
 
 
-def tree(value: object, path: str) -> dict:
-    """An object that others may walk by recursion."""
-    level = [an_object(value, path)]
+def shallow(value: object, path: str):
+    """A value that others may walk by recursion."""
+    level = [value]
     for _ in range(MAX_DEPTH):
         level = list(chain.from_iterable(node.values() if isinstance(node, dict) else node
                                          for node in level if isinstance(node, (dict, list))))
@@ -232,11 +231,18 @@ def tree(value: object, path: str) -> dict:
                      code="invalid_value", param=path)
 
 
+def tree(value: object, path: str) -> dict:
+    """An object that others may walk by recursion."""
+    return shallow(an_object(value, path), path)
+
+
+def json_text(value: object, path: str) -> str:
+    return json.dumps(shallow(value, path), ensure_ascii=False)
+
+
 def arguments(value: object, path: str) -> str:
     """The arguments of an earlier tool call as text; clients send JSON text, or the object itself."""
-    if isinstance(value, dict):
-        return json.dumps(tree(value, path), ensure_ascii=False)
-    return text(value, path)
+    return json_text(value, path) if isinstance(value, dict) else text(value, path)
 
 
 def members(*required: str, **checks: Check) -> Check:
@@ -260,14 +266,15 @@ def spelled(characters: str, longest: int) -> Check:
 
 
 _WEB_URL = re.compile(r"(?i:https?://)[^\s/]\S*")
-_DATA_URL = re.compile(r"(?i:data:image/(?:png|jpeg|gif|webp);base64,)([a-zA-Z0-9+/]+={0,2})")
+_DATA_URL = re.compile(r"(?i:data:image/(png|jpe?g|gif|webp)(?:;[^;,]*)*;base64,)([a-zA-Z0-9+/]+={0,2})")
 
 
 def image_url(value: object, path: str) -> str:
     """The URL of an image, as chat.Image has it."""
     data = _DATA_URL.fullmatch(text(value, path))
-    if data and (data.end() - data.start(1)) % 4 == 0:
-        return value[:data.start(1)].lower() + data[1]
+    if data and (data.end() - data.start(2)) % 4 == 0:
+        kind = data[1].lower().replace("jpg", "jpeg")
+        return f"data:image/{kind};base64,{data[2]}"
     if _WEB_URL.fullmatch(value):
         return value
     raise unexpected(path, "an http(s) URL or data:image/(png|jpeg|gif|webp);base64,(base64)",

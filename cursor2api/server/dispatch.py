@@ -21,7 +21,7 @@ from .service import Service
 from .record import RequestRecord
 from .request import ApiRequest, json_response
 from .serve import serve
-from .views import OPEN, urls
+from .views import OPEN, instead, urls
 
 log = logging.getLogger("cursor2api")
 
@@ -77,10 +77,12 @@ class App:
         except ApiError as error:
             return refused(error)
         except NotFound:
-            return refused(ApiError(
-                f"Invalid URL ({request.method} {request.path[:200]}): expected one of /health, /ready, "
-                "/metrics, /v1/models, /v1/models/{id}, " + ", ".join(one.paths[0] for one in self._dialects),
-                status=404, type="invalid_request_error"))
+            found = instead(self._routes, request.method, path)
+            expected = f"expected {found:.200}, the base URL is too long" if found else (
+                "expected one of /health, /ready, /metrics, /v1/models, /v1/models/{id}, "
+                + ", ".join(one.paths[0] for one in self._dialects))
+            return refused(ApiError(f"Invalid URL ({request.method} {request.path[:200]}): {expected}", status=404,
+                                    type="invalid_request_error"))
         except MethodNotAllowed as error:
             allowed = ", ".join(sorted({*error.valid_methods, "OPTIONS"}))
             return refused(ApiError(

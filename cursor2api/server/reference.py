@@ -22,7 +22,8 @@ HEADERS = (
     ("x-cursor2api-agent", "whether the reply came from a `new` agent, a `reused` one that knew the "
      "conversation, or a `warm` one; in a stream, what was known when the headers left"),
     ("x-cursor2api-ignored", "parameters that were asked for and had no effect"),
-    ("x-cursor2api-left-out", "how many messages were left out to meet `MAX_INPUT_LENGTH`"),
+    ("x-cursor2api-left-out", "how many messages were left out to meet `MAX_INPUT_LENGTH`, and how many "
+     "images beyond the newest five"),
     ("x-cursor2api-usage", "whose token count it is: `upstream` (Cursor's), `estimate`, or `in-stream` or "
      "`in-body`: then `usage.source` says"),
     ("server-timing", "milliseconds: `queue` for a slot, `upstream` until it had answered, `total` until the "

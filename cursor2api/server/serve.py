@@ -60,7 +60,7 @@ def serve(dialect: Dialect, request: ApiRequest, service: Service) -> Response:
         choice = service.models.choose(chat.model, chat.reasoning_effort, caller.upstream_key)
         record.model = choice.model.id
         service.keys.allow(caller, choice.model.id)
-        identity = Identity(secrets.token_hex(12), int(time.time()), choice.model.id, record.id)
+        identity = Identity(secrets.token_hex(12), int(time.time()), choice.name, record.id)
         writer = dialect.writer(identity, chat, wishes)
         conversations = service.agents.open(chat, choice, caller.name, caller.upstream_key, secrets.token_hex(4))
         for conversation in conversations:
@@ -127,8 +127,10 @@ def _headers(conversation: Conversation, record: RequestRecord, ignored: tuple[s
     headers = {"x-cursor2api-agent": record.agent, "x-cursor2api-usage": usage}
     if ignored:
         headers["x-cursor2api-ignored"] = ", ".join(ignored)
-    if left_out := conversation.prompt.left_out:
-        headers["x-cursor2api-left-out"] = f"{left_out} messages"
+    prompt = conversation.prompt
+    if left_out := [f"{count} {what}" for count, what in (
+            (prompt.left_out, "messages"), (prompt.images_left_out, "images")) if count]:
+        headers["x-cursor2api-left-out"] = ", ".join(left_out)
     return headers
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from urllib.parse import unquote
 
-from werkzeug.routing import Map, Rule
+from werkzeug.routing import Map, MapAdapter, Rule
 from werkzeug.wrappers import Response
 
 from . import page as site
@@ -84,6 +84,7 @@ def _model_objects(request: ApiRequest, service: Service) -> list[dict]:
             for suffix in ("", THINKING)]
 
 
+LONGEST = 6  # parts of a path that are looked at for one of ours
 OPEN = {page, page_file, page_data, openapi, health, ready}  # endpoints that need no key
 WHAT = {
     page: "The page that shows what this is and lets one try it",
@@ -113,6 +114,16 @@ def urls(dialects: Iterable[Dialect] = DIALECTS) -> Map:
           for path, endpoint in (("/models", list_models), ("/models/<path:model>", get_model))),
         *(Rule(path, endpoint=dialect, methods=["POST"]) for dialect in dialects for path in dialect.paths),
     ], strict_slashes=False, merge_slashes=False)
+
+
+def instead(routes: MapAdapter, method: str, path: str) -> str | None:
+    """The path of ours that a path ends with: then the caller's base URL is too long."""
+    parts = path.rstrip("/").split("/")[-LONGEST:]
+    for at in range(len(parts)):
+        for found in ("/v1/", "/"):
+            if routes.test(found + (rest := "/".join(parts[at:])), method):
+                return found + rest
+    return None
 
 
 def routes() -> list[dict]:
