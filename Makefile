@@ -20,7 +20,7 @@ test-sdk: .venv-sdk/done
 
 ROUNDS ?= 3
 
-bench: .venv/test
+bench: .venv/test .venv-litellm/done
 	@$(BIN)/python bench/run.py --rounds $(ROUNDS) --only "$(ONLY)"
 
 DURATION ?= 600
@@ -51,6 +51,11 @@ lint: .venv/test
 	@test -x .venv-sdk/bin/pip || $(PYTHON) -m venv .venv-sdk
 	@.venv-sdk/bin/pip install -q --disable-pip-version-check -c constraints.txt -r requirements-sdk-test.txt
 	@touch $@
+
+.venv-litellm/done:
+	@test -x .venv-litellm/bin/pip || $(PYTHON) -m venv .venv-litellm
+	@if .venv-litellm/bin/pip install -q --disable-pip-version-check 'litellm[proxy]==1.108.7'; then touch $@; \
+	else echo "bench: LiteLLM could not be installed into .venv-litellm: it is not measured"; fi
 
 tests/clients/node_modules: tests/clients/package.json
 	@cd tests/clients && npm install --silent --no-audit --no-fund --no-package-lock

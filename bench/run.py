@@ -1,4 +1,4 @@
-"""Measures this gateway beside nginx (the physical limit) and naive.py (the obvious relay): see README.md.
+"""Measures this gateway beside nginx (the physical limit), naive.py (the obvious relay) and LiteLLM: README.md.
 
     python bench/run.py [--rounds 3] [--only W2,W4] [--set THREADS=64 --set "GUNICORN_CMD_ARGS=--backlog 64"]
 
@@ -13,6 +13,7 @@ import platform
 import re
 import resource
 import shutil
+import signal
 import socket
 import statistics
 import struct
@@ -29,6 +30,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 TICKS = os.sysconf("SC_CLK_TCK")
+LITELLM = ROOT / ".venv-litellm" / "bin" / "litellm"  # which `make bench` installs
 WORKERS = 2
 DEPLOYED = dict(re.findall(r"(\w+)=(\S+)", (ROOT / "Procfile").read_text()))  # the gateway's environment
 SET: dict[str, str] = {}  # settings of the gateway, beside its usual ones
@@ -66,6 +68,13 @@ def plan(deltas: list[str], upstream: str) -> bytes:
     if upstream == "uistream":
         begin, end = chunk("", {"type": "start"}), chunk("", {"type": "finish"})
         pieces = [chunk("", {"type": "text-delta", "id": "0", "delta": piece}) for piece in deltas]
+    elif upstream == "litellm":
+        def completion(delta, finish=None):
+            return chunk("", {"id": "chatcmpl-0", "object": "chat.completion.chunk", "created": 0, "model":
+                              "bench", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+        begin = completion({"role": "assistant", "content": ""})
+        pieces = [completion({"content": piece}) for piece in deltas]
+        end = completion({}, "stop") + b"e\r\ndata: [DONE]\n\n\r\n"
     else:
         begin = chunk("status", {"runId": "run", "status": "RUNNING"})
         pieces = [chunk("assistant", {"text": piece}, id) for id, piece in enumerate(deltas, 1)]
@@ -145,36 +154,44 @@ def switches_of(pid: int) -> int:
 
 
 @contextmanager
-def started(name: str, upstream: int, folder: Path):
-    """A server in front of the upstream, up and warm."""
+def started(name: str, upstream: int, folder: Path, module: str = "app"):
+    """A server in front of the upstream, up and warm; of the gateway `module` holds the `app`."""
     port = free_port()
     at = f"http://127.0.0.1:{upstream}"
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "FLOOR_UPSTREAM": at,
                "NAIVE_UPSTREAM": at + "/chat"}
+    directory = ROOT
     if name == "nginx":
         (folder / "nginx.conf").write_text(
             (HERE / "nginx.conf").read_text().replace("$PORT", str(port)).replace("$UPSTREAM", str(upstream))
             .replace("$WORKERS", str(WORKERS)).replace("$USER", "user root;" if os.getuid() == 0 else ""))
         command = [shutil.which("nginx"), "-p", str(folder), "-c", "nginx.conf", "-e", "stderr"]
+    elif name == "litellm":
+        upstream = {"model": "openai/bench", "api_base": at + "/chat", "api_key": "bench"}
+        (folder / "litellm.json").write_text(json.dumps(
+            {"model_list": [{"model_name": "bench", "litellm_params": upstream}]}))
+        command = [LITELLM, "--config", "litellm.json", "--host", "127.0.0.1", "--port", str(port),
+                   "--num_workers", str(WORKERS), "--timeout_worker_healthcheck", "60", "--telemetry", "False"]
+        directory = folder
+        environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "LITELLM_MODE": "PRODUCTION",
+                   "LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": "0000",
+                   "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
     elif name in ("naive", "floor"):
+        directory = HERE  # where they meet no gunicorn.conf.py
         command = [sys.executable, "-m", "gunicorn", "-k", "gthread", "-w", str(WORKERS), "--threads",
                    str(THREADS), "--worker-connections", str(2 * THREADS), "--keep-alive", "75",
                    "--no-control-socket", "-b", f"127.0.0.1:{port}", f"{name}:app"]
     else:
-        module = "tricks" if name.startswith(WITHOUT) else "app"
-        command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "--pythonpath", str(HERE),
-                   f"{module}:app"]
-        environ["WITHOUT"] = name.removeprefix(WITHOUT)
+        command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", f"{module}:app"]
         environ |= {"UPSTREAM": "uistream" if name == "uistream" else "cloud", "CURSOR_API_KEY": "bench",
                     "UISTREAM_URL": at + "/chat", "MODELS": "bench", "API_KEY": "0000",
                     "CURSOR_BASE_URL": at, "MAX_INPUT_LENGTH": "0",
                     "WEB_CONCURRENCY": str(WORKERS), "THREADS": str(THREADS)} | DEPLOYED | SET
     with open(folder / f"{name}.log", "wb") as log:
-        # In their own directory naive and floor meet no gunicorn.conf.py.
-        process = subprocess.Popen(command, cwd=HERE if name in ("naive", "floor") else ROOT, env=environ,
-                                   stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=directory, env=environ, stdout=log, stderr=log,
+                                   start_new_session=True)
     try:
-        for _ in range(200):
+        for _ in range(2400 if name == "litellm" else 200):
             time.sleep(0.05)
             with socket.socket() as one:
                 if process.poll() is not None or one.connect_ex(("127.0.0.1", port)) == 0:
@@ -185,10 +202,13 @@ def started(name: str, upstream: int, folder: Path):
         yield Server(name, port, process)
     finally:
         process.terminate()
-        process.wait(60)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # LiteLLM's workers may stay
+        process.wait(10)
 
 
-WITHOUT = "without "
 KEYS = {"naive": '{"content":~"', "nginx": '{"text":"', "direct": '{"text":"'}
 
 
@@ -230,8 +250,8 @@ class Wire:
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked of every server. `anchors` also run it, and the gateway without each of the `tricks`;
-    `fresh`: each time on a server that has just started. `direct`: also without any server."""
+    """What is asked of every server. `anchors` also run it; `fresh`: each time on a server that has just
+    started. `direct`: also without any server."""
 
     name: str
     streams: int = 1
@@ -242,7 +262,6 @@ class Load:
     ramp: float = 0
     body: tuple[int, dict] = (0, {})            # bytes of conversation, further parameters
     anchors: tuple[str, ...] = ("nginx", "naive")
-    tricks: tuple[str, ...] = ()
     fresh: bool = False
     direct: bool = False
 
@@ -258,24 +277,22 @@ STOP = {"stop": ["\n\nUser:", "<end>", "costs 6"]}
 PACED = {"mode": "paced", "deltas": (120, 3, 9), "interval": 0.05, "fresh": True}
 SMALL, LARGE = 105_000, 420_000     # deltas of 1 to 4 characters: 256 KB and 1 MB
 ALL = ("nginx", "naive", "uistream", "floor")
+OTHER = ("naive", "uistream", "litellm")
 LOADS = [
     Load("W1", times=1500, direct=True, anchors=ALL),
-    Load("W2", 64, 12, "flat", (200, 3, 9), anchors=ALL, tricks=("chunks from a template",)),
-    Load("W2L", 64, 6, "lone", (200, 3, 9), tricks=(
-        "calls that hold the lock", "the kernel's timeouts, upstream", "chunks from a template")),
-    Load("W2B", 64, 12, "burst", (200, 3, 9), tricks=(
-        "frames by one pattern", "chunks from a template", "one write a read")),
-    Load("W2R", 64, 80, anchors=ALL, tricks=(
-        "own HTTP client", "calls that hold the lock", "heads with bodies", "one arena")),
-    Load("W3 500", 500, ramp=5, anchors=("nginx", "naive", "floor"), tricks=(
-        "little reads", "one arena", "malloc_trim", "calls that hold the lock"), **PACED),
+    Load("W2", 64, 12, "flat", (200, 3, 9), anchors=ALL),
+    Load("W2R", 64, 80, anchors=ALL),
+    Load("W3 500", 500, ramp=5, anchors=("nginx", "naive", "floor"), **PACED),
     Load("W3 1000", 1000, ramp=5, **PACED),
-    Load("W3S", 500, anchors=("nginx", "naive", "floor"), **PACED),
+    Load("W3S", 500, **PACED),
     *(Load(f"W4 {name}", times=times, body=(size, {})) for name, size, times in (
         ("1 KB", 1_000, 120), ("100 KB", 100_000, 80), ("1 MB", 1_000_000, 30), ("5 MB", 5_000_000, 8))),
     *(Load(f"W5 {kind} {name}", deltas=(count, 1, 4), body=(0, more), anchors=anchors)
       for kind, more, anchors in (("plain", {}, ("nginx", "naive")), ("stop", STOP, ()), ("tools", TOOLS, ()))
       for name, count in (("256 KB", SMALL), ("1 MB", LARGE))),
+    Load("L1", times=300, direct=True, anchors=OTHER),
+    Load("L2", 64, 1, "flat", (200, 3, 9), anchors=OTHER),
+    Load("L3", 50, 1, "paced", (120, 3, 9), interval=0.05, ramp=5, anchors=OTHER),
 ]
 
 
@@ -313,39 +330,45 @@ def field(name: str, key: str | None = None, unit: float = 1):
     return lambda load, result, direct: (result[name][key] if key else result[name]) / unit
 
 
-# Load, figure, how it is read off, and the goals: at most so much of naive's, of nginx's, of itself.
+LOST, FIRST, LAG = "lost or refused", "time to first content, p50, ms", "delay added per delta, p99, ms"
+ADDED, A_DELTA, A_REQUEST = "time added to first content, p50, ms", "CPU per delta, us", "CPU per request, us"
+MEMORY = "RSS a stream, KiB"
+# Load, figure, how it is read off, and the goals of a server: at most so much of naive's, or of itself.
 FIGURES = [
-    ("W1", "time added to first content, p50, ms", first("p50"), {"naive": 0.65}),
-    ("W2", "CPU per delta, us", cpu(1e6), {"naive": 0.5, "nginx": 4.5}),
-    ("W2L", "CPU per delta, us", cpu(1e6), {}),
-    ("W2B", "CPU per delta, us", cpu(1e6), {}),
-    ("W2R", "CPU per request, us", cpu(1e6), {"naive": 0.5}),
-    ("W3 500", "lost or refused", field("failed"), {"itself": 0}),
-    ("W3 500", "delay added per delta, p99, ms", field("lag", "p99", 1000), {"itself": 250}),
-    ("W3 500", "CPU per delta, us", cpu(1e6), {}),
-    ("W3 500", "RSS a stream, KiB", field("rss", unit=1024), {"itself": 64}),
-    ("W3 1000", "lost or refused", field("failed"), {"itself": 0}),
-    ("W3 1000", "delay added per delta, p99, ms", field("lag", "p99", 1000), {}),
-    ("W3 1000", "CPU per delta, us", cpu(1e6), {}),
-    ("W3 1000", "RSS a stream, KiB", field("rss", unit=1024), {"itself": 64}),
-    ("W3S", "lost or refused", field("failed"), {"itself": 0}),
-    ("W3S", "time to first content, p99, ms", first("p99"), {"naive": 0.3}),
-    *((f"W4 {size}", "time to first content, p50, ms", first("p50"), {})
-      for size in ("1 KB", "100 KB", "1 MB", "5 MB")),
-    *((f"W4 {size}", "CPU per request, ms", cpu(1e3), {}) for size in ("1 KB", "100 KB", "1 MB", "5 MB")),
-    *((f"W5 {kind} {size}", "CPU per delta, us", cpu(1e6), {})
+    ("W1", ADDED, first("p50"), {"uistream": {"naive": 1}}),
+    ("W1", A_REQUEST, cpu(1e6), {}),
+    ("W2", A_DELTA, cpu(1e6), {"gateway": {"naive": 1}, "uistream": {"naive": 1}}),
+    ("W2R", A_REQUEST, cpu(1e6), {"gateway": {"naive": 1.8}, "uistream": {"naive": 1}}),
+    ("W3 500", LOST, field("failed"), {"gateway": {"itself": 0}}),
+    ("W3 500", LAG, field("lag", "p99", 1000), {"gateway": {"itself": 250}}),
+    ("W3 500", A_DELTA, cpu(1e6), {"gateway": {"naive": 1.8}}),
+    ("W3 500", MEMORY, field("rss", unit=1024), {"gateway": {"itself": 120}}),
+    ("W3 1000", LOST, field("failed"), {"gateway": {"itself": 0}}),
+    ("W3 1000", LAG, field("lag", "p99", 1000), {}),
+    ("W3 1000", A_DELTA, cpu(1e6), {}),
+    ("W3 1000", MEMORY, field("rss", unit=1024), {}),
+    ("W3S", LOST, field("failed"), {"gateway": {"itself": 0}}),
+    ("W3S", "time to first content, p99, ms", first("p99"), {}),
+    *((f"W4 {size}", FIRST, first("p50"), {}) for size in ("1 KB", "100 KB", "1 MB", "5 MB")),
+    *((f"W4 {size}", A_REQUEST, cpu(1e6), {}) for size in ("1 KB", "100 KB", "1 MB", "5 MB")),
+    *((f"W5 {kind} {size}", A_DELTA, cpu(1e6), {"gateway": {"naive": 1}} if kind == "plain" else {})
       for kind in ("plain", "stop", "tools") for size in ("256 KB", "1 MB")),
 ]
-COUNTED = {load for load, figure, _, _ in FIGURES if figure == "lost or refused"}
+BESIDE_LITELLM = [
+    ("L1", ADDED, first("p50")),
+    ("L1", A_REQUEST, cpu(1e6)),
+    ("L2", A_DELTA, cpu(1e6)),
+    ("L2", FIRST, first("p50")),
+    ("L3", A_DELTA, cpu(1e6)),
+    ("L3", LAG, field("lag", "p99", 1000)),
+]
+COUNTED = {load for load, figure, *_ in FIGURES if figure == LOST}
 # Of one figure of the gateway to another: what it is called, which, to which, and the goal.
-TIME, CPU = "time to first content, p50, ms", "CPU per request, ms"
 PROPORTIONS = [
-    ("W4 time, 5 MB to 1 MB", ("W4 5 MB", TIME), ("W4 1 MB", TIME), 6),
-    ("W4 CPU, 5 MB to 1 MB", ("W4 5 MB", CPU), ("W4 1 MB", CPU), 6),
-    *((f"W5 {kind}, a delta of 1 MB to one of 256 KB", (f"W5 {kind} 1 MB", "CPU per delta, us"),
-       (f"W5 {kind} 256 KB", "CPU per delta, us"), 1.25) for kind in ("plain", "stop", "tools")),
-    *((f"W5 {kind} to plain, 1 MB", (f"W5 {kind} 1 MB", "CPU per delta, us"),
-       ("W5 plain 1 MB", "CPU per delta, us"), most) for kind, most in (("stop", 1.5), ("tools", 3))),
+    ("W4 time, 5 MB to 1 MB", ("W4 5 MB", FIRST), ("W4 1 MB", FIRST), 6),
+    ("W4 CPU, 5 MB to 1 MB", ("W4 5 MB", A_REQUEST), ("W4 1 MB", A_REQUEST), 6),
+    *((f"W5 {kind} to plain, 1 MB", (f"W5 {kind} 1 MB", A_DELTA), ("W5 plain 1 MB", A_DELTA), most)
+      for kind, most in (("stop", 1.5), ("tools", 3))),
 ]
 
 
@@ -363,31 +386,49 @@ def ratios(ours: list[float], theirs: list[float]) -> list[float]:
     return [one / other for one, other in zip(ours, theirs) if other]
 
 
+def verdict(met: bool) -> str:
+    return "met" if met else "**missed**"
+
+
 def tables(values: dict) -> str:
     """`values`: the figures of the rounds, by load, figure and server."""
-    lines = ["| load | figure | gateway | naive | nginx | of naive | of nginx | goal | met |",
-             "|---|---|---|---|---|---|---|---|---|"]
-    for name, figure, _, goals in FIGURES:
+    lines = ["| load | figure | gateway | naive | nginx | of naive | goal | |", "|---" * 8 + "|"]
+    for name, figure, _, of_servers in FIGURES:
         naive, nginx = values[name, figure, "naive"], values[name, figure, "nginx"]
         for server in ("gateway", "uistream", "floor"):
             ours = values[name, figure, server]
             if not ours:
                 continue
-            shares = {"naive": ratios(ours, naive), "nginx": ratios(ours, nginx), "itself": ours}
-            goals = {} if server == "floor" else goals
+            goals = of_servers.get(server, {})
+            shares = {"naive": ratios(ours, naive), "itself": ours}
             met = all(statistics.median(shares[one]) <= most for one, most in goals.items())
             goal = ", ".join(f"at most {most:g}" + (f" of {one}" if one != "itself" else "")
                              for one, most in goals.items())
             label = name if server == "gateway" else f"{name}, {server}"
             lines.append(f"| {label} | {figure} | {spread(ours)} | {spread(naive)} | {spread(nginx)} | "
-                         f"{spread(shares['naive'])} | {spread(shares['nginx'])} | "
-                         f"{goal} | {('yes' if met else '**no**') if goals else ''} |")
-    lines += ["", "| proportion | gateway | goal | met |", "|---|---|---|---|"]
+                         f"{spread(shares['naive'])} | {goal} | {verdict(met) if goals else ''} |")
+    lines += ["", "| proportion | gateway | goal | |", "|---|---|---|---|"]
     for name, one, other, most in PROPORTIONS:
         share = ratios(values[*one, "gateway"], values[*other, "gateway"])
         if share:
-            met = statistics.median(share) <= most
-            lines.append(f"| {name} | {spread(share)} | at most {most:g} | {'yes' if met else '**no**'} |")
+            lines.append(f"| {name} | {spread(share)} | at most {most:g} | "
+                         f"{verdict(statistics.median(share) <= most)} |")
+    return "\n".join(lines)
+
+
+def beside_litellm(values: dict) -> str:
+    """LiteLLM's figures beside ours and naive's; none for a load in which it lost streams."""
+    if not LITELLM.exists():
+        return "Not measured: there is none in .venv-litellm, into which `make bench` installs it."
+    lines = ["| load | figure | gateway | uistream | naive | LiteLLM | LiteLLM of naive | uistream of LiteLLM |",
+             "|---" * 8 + "|"]
+    for name, figure, _ in BESIDE_LITELLM:
+        rounds = {server: values[name, figure, server] for server in ("gateway", "uistream", "naive", "litellm")}
+        if rounds["gateway"]:
+            figures = " | ".join(spread(each) or "none" for each in rounds.values())
+            lines.append(f"| {name} | {figure} | {figures} | "
+                         f"{spread(ratios(rounds['litellm'], rounds['naive']))} | "
+                         f"{spread(ratios(rounds['uistream'], rounds['litellm']))} |")
     return "\n".join(lines)
 
 
@@ -398,29 +439,15 @@ def split(parts: dict) -> str:
     """`parts`: user and system time and switches for a unit of work, of the rounds, by load and server."""
     lines = ["| load | server | user, us | system, us | switches of threads |", "|---" * 5 + "|"]
     for (load, server), rounds in parts.items():
-        if load.startswith(("W1", "W2", "W3")) and not server.startswith(WITHOUT):
+        if load.startswith(("W1", "W2", "W3")):
             lines.append(f"| {load} | {server} | {' | '.join(spread(list(each)) for each in zip(*rounds))} |")
-    return "\n".join(lines)
-
-
-def tricks(loads: list[Load], values: dict) -> str:
-    """What each trick is worth: the gateway's figures with it, without it, and how these compare."""
-    lines = ["| trick | load | figure | with | without | with to without |", "|---" * 6 + "|"]
-    for load in loads:
-        for trick in load.tricks:
-            for of, figure, *_ in FIGURES:
-                theirs = values[load.name, figure, WITHOUT + trick]
-                if of == load.name and figure.startswith(("CPU", "RSS")) and theirs:
-                    ours = values[load.name, figure, "gateway"]
-                    lines.append(f"| {trick} | {load.name} | {figure} | {spread(ours)} | {spread(theirs)} | "
-                                 f"{spread(ratios(ours, theirs))} |")
     return "\n".join(lines)
 
 
 def shares(harness: dict) -> str:
     """`harness`: what wire.c took itself, through what the server took, of the rounds, by load and server."""
-    servers = ("gateway", "uistream", "floor", "naive", "nginx")
-    lines = [f"| harness to server, CPU | {' | '.join(servers)} |", "|---" * 6 + "|"]
+    servers = ("gateway", "uistream", "floor", "naive", "nginx", "litellm")
+    lines = [f"| harness to server, CPU | {' | '.join(servers)} |", "|---" * 7 + "|"]
     for load in dict.fromkeys(load for load, _ in harness):
         medians = (f"{statistics.median(harness[load, server]):.2f}" if (load, server) in harness else ""
                    for server in servers)
@@ -434,22 +461,29 @@ def machine() -> str:
     nginx = subprocess.run(["nginx", "-v"], capture_output=True, text=True).stderr.strip().partition("/")[2]
     return (f"{os.cpu_count()} cores ({cpus[1] if cpus else platform.machine()}), {memory / 2**20:.0f} GiB, Linux "
             f"{platform.release()}, Python {platform.python_version()}, gunicorn {version('gunicorn')}, Werkzeug "
-            f"{version('werkzeug')}, requests {version('requests')}, nginx {nginx}; {WORKERS} workers with "
-            f"{THREADS} threads")
+            f"{version('werkzeug')}, requests {version('requests')}, nginx {nginx}, LiteLLM {litellm()}; "
+            f"{WORKERS} workers with {THREADS} threads; load average at the start {os.getloadavg()[0]:.1f}")
+
+
+def litellm() -> str:
+    """Its version."""
+    packages = LITELLM.parent.parent.glob("lib/python*/site-packages/litellm-*.dist-info")
+    return next((package.name.split("-")[1].removesuffix(".dist") for package in packages), "not installed")
 
 
 def bench(rounds: int, only: str) -> None:
     loads = [load for load in LOADS if not only or load.name.split()[0] in only.split(",")]
     values = defaultdict(list)
     harness, parts = defaultdict(list), defaultdict(list)
-    failed = []
-    begun = time.monotonic()
+    failed, unable = [], set()
+    about, begun = machine(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         folder = Path(folder)
         wire = Wire(folder)
         stack.callback(wire.close)
-        names = ("nginx", "naive", "gateway", "uistream", "floor",
-                 *dict.fromkeys(WITHOUT + trick for load in loads for trick in load.tricks))
+        names = ["nginx", "naive", "gateway", "uistream", "floor"]
+        if LITELLM.exists() and any("litellm" in load.anchors for load in loads):
+            names.append("litellm")
         standing = {name: stack.enter_context(started(name, wire.port, folder)) for name in names}
         here = Server("direct", wire.port, wire.process)
         for round in range(rounds):
@@ -457,8 +491,7 @@ def bench(rounds: int, only: str) -> None:
                 direct = measure(wire, here, load, direct=True) if load.direct else None
                 if direct and direct["failed"]:
                     failed.append(f"direct, {load.name}: {direct['failed']} {direct['reason']}")
-                turn = [name for name in names if name == "gateway" or name in load.anchors
-                        or name.removeprefix(WITHOUT) in load.tricks]
+                turn = [name for name in names if name == "gateway" or name in load.anchors]
                 for name in turn[round % len(turn):] + turn[:round % len(turn)]:
                     if load.fresh:
                         with started(name, wire.port, folder) as server:
@@ -467,27 +500,32 @@ def bench(rounds: int, only: str) -> None:
                         result = measure(wire, standing[name], load)
                     print(f"{round + 1} {load.name:14} {name:32} {result['wall'] / 1e6:6.1f} s  CPU "
                           f"{result['cpu']:6.2f} s  failed {result['failed']} {result['reason'][:60]}", flush=True)
-                    if result["failed"] and (load.name not in COUNTED or name.startswith(WITHOUT)):
+                    if result["failed"] and name == "litellm":
+                        unable.add(load.name)
+                    elif result["failed"] and load.name not in COUNTED:
                         failed.append(f"{name}, {load.name}: {result['failed']} {result['reason']}")
                     harness[load.name, name].append(result["harness"] / (result["cpu"] or 1 / TICKS))
                     parts[load.name, name].append([result[key] / load.work * unit for key, unit in SPLIT])
-                    for of, figure, read, _ in FIGURES:
+                    for of, figure, read, *_ in FIGURES + BESIDE_LITELLM:
                         if of == load.name:
                             values[of, figure, name].append(read(load, result, direct))
+    for load, figure, _ in BESIDE_LITELLM:
+        if load in unable:
+            values.pop((load, figure, "litellm"), None)
     table = tables(values)
     text = f"""# Results
 
-{machine()}. {rounds} rounds, {(time.monotonic() - begun) / 60:.0f} minutes. README.md says how to read them.
+{about}. {rounds} rounds, {(time.monotonic() - begun) / 60:.0f} minutes. README.md says how to read them.
 
 {table}
+
+## LiteLLM
+
+{beside_litellm(values)}
 
 ## Where the CPU goes
 
 {split(parts)}
-
-## What the tricks are worth
-
-{tricks(loads, values)}
 
 ## What the harness takes
 

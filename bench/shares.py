@@ -1,105 +1,128 @@
-"""Which modules a chat's CPU goes to: one at a time, in this process, before a simulator in another.
+"""Which functions and modules the gateway's CPU goes to, in all threads of a worker, under a load of run.py.
 
-    python bench/shares.py [--deltas 1] [--chats 500] [--size 1000] [--set KEEP_AGENTS=0]
+    python bench/shares.py [--load "W3 500"] [--server uistream] [--set KEEP_AGENTS=0]
 
-Prints each file's share of the time, as cProfile sees it, and the calls of functions a chat. It weighs many
-short calls too heavily, and counts the calls of held.py as that file's, not as sockets'. Cursor's agents are
-deleted in other threads, which are left out. gunicorn is no part of it; what it, threads and the kernel add
-is in results.md, under "Where the CPU goes".
+Each thread has a profiler that counts the processor time of that thread, so that waiting counts nothing and
+other programs disturb little. It makes everything two to four times as slow, and weighs many short calls too
+heavily: the shares are of use, the sums are not. gunicorn's main thread, which only accepts, is left out.
+gunicorn serves this file's `app`, which is the gateway's, and at /profile what the profilers counted.
 """
 
 import argparse
 import cProfile
 import json
-import logging
 import os
-import pstats
-import subprocess
+import re
 import sys
 import tempfile
+import threading
+import time
+import urllib.request
 from collections import Counter
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from werkzeug.test import Client
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path[:0] = [str(ROOT), str(HERE)]
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+# In the worker ------------------------------------------------------------------------------------
 
-from cursor2api.config import Config  # noqa: E402
-from cursor2api.logs import Formatter  # noqa: E402
-from cursor2api.start import create_app  # noqa: E402
-
-MODEL = "claude-sonnet-4-5-20250929"
+profilers: list[tuple[str, cProfile.Profile]] = []  # of all threads, with their names
 
 
-@contextmanager
-def simulator(deltas: int):
-    """The URL of one that says so many words to everybody."""
-    with tempfile.NamedTemporaryFile("w") as script:
-        json.dump({"replies": [{"text": "word " * deltas, "times": 0, "twins": False, "delay": 0}]}, script)
-        script.flush()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cursor2api.simulator", "--port", "0", "--until-eof", "--script", script.name],
-            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.communicate()
+def profile(*_) -> None:
+    """The first call of a new thread."""
+    profiler = cProfile.Profile(time.thread_time)
+    profilers.append((threading.current_thread().name.rstrip("0123456789_-"), profiler))
+    profiler.enable()
 
 
-def profile(deltas: int, chats: int, size: int, settings: dict[str, str]) -> pstats.Stats:
-    with simulator(deltas) as url, open(os.devnull, "w") as nowhere:
-        handler = logging.StreamHandler(nowhere)
-        handler.setFormatter(Formatter())
-        log = logging.getLogger("cursor2api")
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-        app = create_app(Config.read({
-            "UPSTREAM": "cloud", "API_KEY": "key", "CURSOR_API_KEY": "key", "CURSOR_BASE_URL": url,
-            "MAX_INPUT_LENGTH": "0", **settings}))
-        client = Client(app)
-        history = [{"role": "user", "content": "A sentence of the history. " * 36}] * (size // 1000)
+def counted() -> list:
+    """What was counted: [thread, file, function, calls, seconds of its own, seconds with what it called] ..."""
+    counts = []
+    for thread, profiler in profilers:
+        profiler.snapshot_stats()
+        counts += [[thread, file, function, calls, own, whole]
+                   for (file, _, function), (_, calls, own, whole, _) in profiler.stats.items()]
+    return counts
 
-        def chat(number: int) -> None:
-            response = client.post("/v1/chat/completions", headers={"Authorization": "Bearer key"}, json={
-                "model": MODEL, "stream": True, "messages": [
-                    *history, {"role": "user", "content": f"Chat {number}"}]})
-            assert response.data.endswith(b"data: [DONE]\n\n"), response.data
-            response.close()
 
-        for number in range(20 if chats > 20 else 1):
-            chat(number)
-        profiler = cProfile.Profile()
-        profiler.enable()
-        for number in range(chats):
-            chat(number)
-        profiler.disable()
-        app.service.close()
-        return pstats.Stats(profiler)
+def app(environ, start_response):
+    if environ["PATH_INFO"] != "/profile":
+        return gateway(environ, start_response)
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(counted()).encode()]
+
+
+if "SHARES" in os.environ:
+    threading.setprofile(profile)
+    from app import app as gateway
+    app.service = gateway.service  # which gunicorn.conf.py starts
+
+# The command --------------------------------------------------------------------------------------
+
+
+def measured(load, server: str) -> tuple[list, list]:
+    """`counted` before and after a load."""
+    import run
+
+    def ask():
+        with urllib.request.urlopen(f"http://127.0.0.1:{standing.port}/profile") as answer:
+            return json.load(answer)
+
+    run.WORKERS = 1
+    with tempfile.TemporaryDirectory() as folder:
+        wire = run.Wire(Path(folder))
+        with run.started(server, wire.port, Path(folder), module="bench.shares") as standing:
+            run.measure(wire, standing, replace(load, streams=min(load.streams, 10), times=2, deltas=(1, 6, 6)))
+            before = ask()
+            run.measure(wire, standing, load)
+            after = ask()
+        wire.close()
+    return before, after
 
 
 def main() -> None:
+    import run
     parser = argparse.ArgumentParser(prog="bench/shares.py")
-    parser.add_argument("--deltas", type=int, default=1)
-    parser.add_argument("--chats", type=int, default=500)
-    parser.add_argument("--size", type=int, default=0, help="bytes of conversation, in messages of 1 KB")
+    parser.add_argument("--load", default="W1", choices=[load.name for load in run.LOADS])
+    parser.add_argument("--server", default="gateway", choices=["gateway", "uistream"])
     parser.add_argument("--set", action="append", default=[], help="a setting of the gateway, NAME=VALUE")
     options = parser.parse_args()
-    stats = profile(options.deltas, options.chats, options.size, dict(pair.split("=", 1) for pair in options.set))
-    own, calls = Counter(), Counter()
-    for (file, _, function), (_, count, seconds, _, _) in stats.stats.items():
-        path = Path(file)
-        name = str(path.relative_to(ROOT)) if ROOT in path.parents and ".venv" not in path.parts else (
-            "/".join(path.parts[-2:]) if path.is_absolute() else
-            "sockets, with the wait for the simulator" if "socket" in function else "other built-in functions")
-        own[name] += seconds
-        calls[name] += count
-    whole = own.total()
-    print(f"{whole / options.chats * 1e6:.0f} us and {calls.total() / options.chats:.0f} calls a chat of "
-          f"{options.deltas} deltas, as profiled, with the test client's own")
-    for name, seconds in own.most_common(30):
-        print(f"{100 * seconds / whole:5.1f} % {calls[name] / options.chats:7.1f} calls  {name}")
+    run.SET.update([pair.split("=", 1) for pair in options.set], SHARES="1")
+    load = next(load for load in run.LOADS if load.name == options.load)
+    load = replace(load, streams=min(load.streams, 100), times=-(-load.times // 4))
+    before, after = measured(load, options.server)
+    calls, own, whole = Counter(), Counter(), Counter()
+    for counts, sign in ((before, -1), (after, 1)):
+        for thread, file, function, number, seconds, below in counts:
+            name = thread, file, function
+            calls[name] += sign * number
+            own[name] += sign * seconds
+            whole[name] += sign * below
+    show(calls, own, whole, load.work)
+
+
+def show(calls: Counter, own: Counter, whole: Counter, work: int) -> None:
+    everything = own.total()
+    modules = Counter()
+    for (_, file, _), seconds in own.items():
+        modules[short(file)] += seconds
+    print(f"{everything / work * 1e6:.0f} us for each of {work} deltas, as profiled")
+    for title, counter in (("functions, with what they call", whole), ("functions alone", own)):
+        print(f"\n{title}: share, calls a delta, thread")
+        for name, seconds in counter.most_common(60):
+            print(f"{100 * seconds / everything:5.1f} % {calls[name] / work:7.2f}  {name[0]:18} "
+                  f"{short(name[1])} {name[2]}")
+    print("\nmodules alone: share")
+    for module, seconds in modules.most_common(30):
+        print(f"{100 * seconds / everything:5.1f} %  {module}")
+
+
+def short(file: str) -> str:
+    name = re.sub(r".*/python3\.\d+/(site-packages/)?", "", file)
+    return "built in" if file == "~" else name.removeprefix(f"{ROOT}/")
 
 
 if __name__ == "__main__":

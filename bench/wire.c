@@ -10,7 +10,7 @@
  * delta's JSON string. Each of STREAMS callers asks TIMES times, one after the other. INTERVAL, RAMP and LIMIT
  * are in microseconds: between deltas, over which the callers begin, and for the whole run. MODE says when
  * the upstream writes its next delta: `flat` when each other stream has had one too, `burst` at once, as
- * many as a write takes, `lone` when the last has reached its caller, `paced` at each INTERVAL.
+ * many as a write takes, `paced` at each INTERVAL.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -58,7 +58,7 @@ static size_t *wire_end, *text_end, wire_size, text_size;
 static int records;
 static Slot slots[MOST];
 static int streams, unfinished, failed;
-static int port, flat, burst, lone, paced;
+static int port, flat, burst, paced;
 static double interval, next_due, deadline, began;
 static char key[64], *request, reason[400];
 static size_t request_size, mark_at, key_size;
@@ -133,7 +133,6 @@ static void advance(Slot *s) {      /* sends what the mode allows */
     Conn *c = s->up;
     while (c && s->record < records) {
         size_t upto = wire_end[s->record];
-        if (lone && s->record > 1 && s->got < text_end[s->record - 1]) break;
         if (paced && s->record > 1 && now() < s->due) break;
         if (burst) upto = wire_size;
         ssize_t n = send(c->fd, wire + s->sending, upto - s->sending, MSG_NOSIGNAL);
@@ -323,7 +322,6 @@ static void hear(Conn *c) {         /* what a caller was sent */
     if (!fault && s->chunk == -3 && s->got < text_size) fault = "an end before the last delta";
     if (fault) end(s, fault);
     else if (s->chunk == -3) end(s, NULL);
-    else if (lone && s->up && s->record > 1 && s->got >= text_end[s->record - 1]) advance(s);
 }
 
 /* The run ----------------------------------------------------------------------------------------------- */
@@ -376,7 +374,7 @@ static void run(char *command) {
     double ramp, limit;
     if (sscanf(command, "%d %399s %63s %d %d %19s %lf %lf %lf", &port, path, key, &streams, &times, mode,
                &interval, &ramp, &limit) != 9 || streams > MOST) { errno = EINVAL; die(command); }
-    flat = !strcmp(mode, "flat"), burst = !strcmp(mode, "burst"), lone = !strcmp(mode, "lone");
+    flat = !strcmp(mode, "flat"), burst = !strcmp(mode, "burst");
     paced = flat || !strcmp(mode, "paced");
     for (char *p = key; *p; p++) if (*p == '~') *p = ' ';
     key_size = strlen(key);
@@ -467,7 +465,7 @@ int main(void) {
     for (int reporting = 0;;) {
         double wait = next_due > now() ? (next_due - now()) / 1000 + 1 : 0;
         int n = epoll_wait(poller, events, 256, unfinished ? wait : -1);
-            for (int i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             if (events[i].data.ptr == &stdin_conn) command();
             else if (events[i].data.ptr == &listener) {
                 int fd;
