@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ..errors import UpstreamError
 
 MAX_FRAME = 32 * 1024 * 1024
+A_LINE = 64  # bytes that Python takes for a line beside its own
 
 # A whole frame as most are: the way by lines takes three times as long.
 PLAIN = re.compile(rb"(?:id: ?([^\n\0]*)\n)?(?:event: ?([^\n]*)\n)?data: ?([^\n]*)\n\n")
@@ -89,7 +90,7 @@ class Decoder:
         self._check(len(line))
         name, _, value = line.partition(b":")
         if name or self._data:  # a comment between frames is part of none
-            self._size += len(line)
+            self._size += len(line) + A_LINE
         if name == b"data":
             self._data.append(_text(value))
         elif name == b"event":
