@@ -242,7 +242,7 @@ class Exchange:
             return UpstreamTimeout("The upstream did not accept a connection within "
                                    f"{self._http.limits.connect:g} s", code="connect_timeout", retry_after=5)
         tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
-        if tls and not isinstance(tls, ssl.SSLEOFError) and "EOF" not in str(tls.reason):
+        if tls and "EOF" not in str(tls):  # each OpenSSL has an error of its own for a connection that was lost
             return UpstreamError("The upstream's TLS certificate, or its TLS, was not accepted",
                                  code="upstream_tls")
         return _unreachable(causes[-1])
