@@ -1,5 +1,5 @@
 """Slots: the right to hold one upstream stream. There are fewer of them than threads, and few requests
-may wait for one, so that a health check always finds a thread.
+may wait for one, so that a health check always finds a thread. What requests take in turns is counted in them too.
 """
 
 import threading
@@ -12,10 +12,10 @@ LOOK_S = 0.5
 
 
 class Slots:
-    """`limit` slots for which at most `waiting` requests wait at a time."""
+    """`limit` slots for which at most `waiting` requests wait at a time; `what` a slot is for, in an error."""
 
-    def __init__(self, limit: int, waiting: int, clock: Callable[[], float]):
-        self.limit, self._waiting, self._clock = limit, waiting, clock
+    def __init__(self, limit: int, waiting: int, clock: Callable[[], float], what: str = "replies"):
+        self.limit, self._waiting, self._clock, self._what = limit, waiting, clock, what
         self.used = 0
         self._free = threading.Condition()
         self._queue: deque[object] = deque()
@@ -38,7 +38,7 @@ class Slots:
                         return self._clock() - start
                     left = start + seconds - self._clock()
                     if left <= 0 or len(self._queue) > self._waiting and self._queue[-1] is place:
-                        raise ApiError("The service is busy with as many replies as it can make at once "
+                        raise ApiError(f"The service is busy with as many {self._what} as it takes at once "
                                        f"({self.limit}): try again soon", status=503, code="overloaded",
                                        retry_after=1)
                     self._free.wait(min(left, LOOK_S))
