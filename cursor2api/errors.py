@@ -159,7 +159,7 @@ KINDS = (
     Kind(503, "server_error", ("bridge_failed",),
          "the SDK's bridge does not start, or keeps ending; the log says why",
          "The SDK's bridge does not start"),
-    Kind(503, "server_error", ("overloaded",), "every slot was taken for `QUEUE_S`",
+    Kind(503, "server_error", ("overloaded",), "every slot was taken for `QUEUE_S`, or too many bodies came",
          "The service is busy with as many replies as it can make at once (60): try again soon"),
     Kind(503, "server_error", ("draining", "shutting_down"),
          "the service is being stopped: before a reply, within one",

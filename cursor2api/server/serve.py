@@ -9,7 +9,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from functools import partial
 
 from werkzeug.wrappers import Response
@@ -18,7 +18,7 @@ from werkzeug.wsgi import ClosingIterator
 from . import sse
 from ..agents.conversation import Conversation
 from ..chat import Chat
-from ..dialects import Dialect, Identity, Options, Parsed, Writer
+from ..dialects import Dialect, Identity, Options, Writer
 from ..dialects.checks import load
 from ..effects.reply import ReplyRules, reply, side_by_side
 from ..events import Event, Note, Waiting
@@ -32,7 +32,6 @@ log = logging.getLogger("cursor2api")
 
 UNBUFFERED = {"X-Accel-Buffering": "no"}  # nginx would gather it
 SENT_AT_ONCE = 16_000  # bytes for which the system has room: no thread waits for the caller to take them
-LARGE = 1_000_000  # bytes of a body whose objects may take 25 times as much: one is parsed at a time
 
 Headers = Callable[[str], dict[str, str]]  # those of a reply, by what x-cursor2api-usage shall say
 
@@ -51,8 +50,11 @@ def serve(dialect: Dialect, request: ApiRequest, service: Service) -> Response:
     """The answer to a chat. Raises ApiError."""
     config, caller, record = service.config, request.caller, request.record
     service.keys.count(caller)
-    chat, wishes, ignored = _parsed(dialect, request, service)
     deadline = Deadline(request, service)
+    body = read_body(request)
+    with service.parsing(len(body), deadline.look):
+        chat, wishes, ignored = dialect.parse(load(body), Options(config.max_n, config.strict_params))
+    del body
     service.check_upstream(caller.upstream_key)
     with ExitStack() as stack:
         stack.enter_context(service.keys.streams(caller, chat.n))
@@ -79,12 +81,6 @@ def serve(dialect: Dialect, request: ApiRequest, service: Service) -> Response:
         return _until_closed(stack, Streamed(
             sse.stream(writer, pairs, record, config.heartbeat, config.heartbeat_s),
             mimetype="text/event-stream", headers={**headers("in-stream"), **UNBUFFERED}))
-
-
-def _parsed(dialect: Dialect, request: ApiRequest, service: Service) -> Parsed:
-    body = read_body(request)
-    with service.parsing if len(body) > LARGE else nullcontext():
-        return dialect.parse(load(body), Options(service.config.max_n, service.config.strict_params))
 
 
 def _replies(conversations: list[Conversation], chat: Chat, service: Service,

@@ -20,6 +20,7 @@ log = logging.getLogger("cursor2api")
 
 LAST_WORDS_S = 3.0  # for error frames to leave and slots to become free
 SWEEP_EVERY_S = 1.0  # at least
+PARSED_AT_ONCE = 1_000_000  # bytes, whose values may take 25 times as much; a larger body is parsed alone
 STOP_S = 7.0  # for these and for all ends at Cursor, beyond the grace time
 
 
@@ -38,9 +39,13 @@ class Service:
     files: dict[str, File]  # the page
     draining: bool = False
     cut: bool = field(default=False, init=False)  # replies that still run end with an error frame
-    parsing: threading.Lock = field(default_factory=threading.Lock, init=False)  # of large bodies
+    _parsing: Slots = field(init=False)  # a slot is a byte
     _closing: threading.Lock = field(default_factory=threading.Lock, init=False)
     _closed: bool = field(default=False, init=False)
+
+    def __post_init__(self):
+        self._parsing = Slots(PARSED_AT_ONCE, self.config.threads - 2, time.monotonic,
+                              "as many bytes of requests as it takes")
 
     def start(self) -> None:
         """What a worker does before its first request, none of it waited for."""
@@ -82,6 +87,16 @@ class Service:
         finally:
             self.slots.give(count)
             self.metrics.slot(-count)
+
+    @contextmanager
+    def parsing(self, size: int, look: Callable[[], None]) -> Iterator[None]:
+        """Holds the right to parse a body of `size` bytes; `look` is called while that is waited for. Bodies take
+        turns, because nothing else runs while one is parsed."""
+        self._parsing.take(size, self.config.request_timeout, look)
+        try:
+            yield
+        finally:
+            self._parsing.give(size)
 
     def trouble(self) -> ApiError | None:
         """Why this process cannot serve a chat now; None when it can."""

@@ -1,5 +1,5 @@
 """Slots: the right to hold one upstream stream. There are fewer of them than threads, and few requests
-may wait for one, so that a health check always finds a thread.
+may wait for one, so that a health check always finds a thread. What requests take in turns is counted in them too.
 """
 
 import threading
@@ -41,8 +41,7 @@ class Slots:
                     left = start + seconds - self._clock()
                     if left <= 0 or len(self._queue) > self._waiting and self._queue[-1] is place:
                         raise ApiError(f"The service is busy with {self._busy} at once ({self.limit}): "
-                                       "try again soon",
-                                        status=503, code="overloaded",
+                                       "try again soon", status=503, code="overloaded",
                                        retry_after=1)
                     self._free.wait(min(left, LOOK_S))
                     look()
