@@ -145,7 +145,7 @@ GOOD = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Hi"
 BAD = [  # what is sent, and the status that it gets
     (b"{", {}, 400), (b"\xff\xfe", {}, 400), (b"[" * 100_000, {}, 400), (b"null", {}, 400), (b"", {}, 400),
     (GOOD[:-1] + b', "n": NaN}', {}, 400), (GOOD[:-1] + b', "n": 1e400}', {}, 400),
-    (GOOD[:-1] + b', "max_tokens": -1}', {}, 400), (GOOD.replace(b"user", b"bot"), {}, 400),
+    (GOOD[:-1] + b', "max_tokens": -2}', {}, 400), (GOOD.replace(b"user", b"bot"), {}, 400),
     (GOOD.replace(b"claude", b"no-such"), {}, 400), (GOOD, {"api-key": "wrong"}, 401),
     (GOOD, {"Content-Type": "text/xml"}, 415), (GOOD, {"Content-Encoding": "gzip"}, 415),
     (GOOD, {"Content-Length": "99999999"}, 413), (GOOD, {"Transfer-Encoding": "chunked"}, 400),
