@@ -31,7 +31,7 @@ ROOMS = {name: room for room, names in enumerate([
     ["agents.redis_store"],
     ["agents.conversation", "agents.warm"],
     ["agents.agents"],
-    ["upstream.sse", "upstream.http"],
+    ["upstream.sse", "upstream.http", "upstream.usage"],
     ["upstream.run"],
     ["upstream.sdk.bridge"],
     ["upstream", "upstream.cloud", "upstream.sdk.adapter", "upstream.uistream"],

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 from conftest import MODEL, STAND_IN, command, descendants, gateway, until
+from test_replies import oddly
 from test_service import ASK, PIXEL, WEATHER, body, both, events, settled
 
 from cursor2api.errors import UpstreamError
 from cursor2api.events import Usage
-from cursor2api.upstream.sdk import adapter as sdk
 from cursor2api.upstream.sdk.adapter import Frames, failure
+from cursor2api.upstream.usage import usage_of
 
 pytestmark = pytest.mark.upstreams("sdk")
 
@@ -94,7 +95,37 @@ def test_the_details_of_a_refusal_go_before_its_code(error, code, status, retry_
     ({"inputTokens": 10, "outputTokens": 5}, Usage(10, 5, 0, 0)), (None, None), ({}, None),
     ({"inputTokens": "many"}, None)], ids=range(5))
 def test_tokens_are_counted_as_sdk_v1_writes_them(given, usage):
-    assert sdk._usage(given) == usage
+    assert usage_of(given) == usage
+
+
+def said(type, **more):
+    return {"sdkMessage": {"type": type, "message": {"type": type, **more}}}
+
+
+MESSAGES = [
+    said("assistant", message={"role": "assistant", "content": [{"type": "text", "text": "a"}]}),
+    said("thinking", text="a"), said("status", status="RUNNING"), said("usage", usage={"inputTokens": "5"}),
+    {"result": {"runId": "r", "status": "RUN_LIFECYCLE_STATUS_FINISHED", "result": {"result": "a", "usage": {}}}},
+    {"result": {"status": "RUN_LIFECYCLE_STATUS_ERROR", "result": {"errorMessage": "[internal] x"}}}]
+
+
+def test_no_message_of_the_bridge_is_a_fault_of_ours(gate):
+    """Several a run, but for a result, which ends one."""
+    odd = [[each for each in oddly(message) if isinstance(each, dict)] for message in MESSAGES]
+    for messages in [*odd[:4], *([message] for each in odd[4:] for message in each[::3])]:
+        gate.simulator.script({"replies": [{"frames": [["sdk", message] for message in messages], "times": 0}]})
+        response = gate.say()
+        error = response.json().get("error") or {}
+        assert response.ok or error["code"] in ("run_failed", "upstream_error", "empty_reply")
+        if response.ok and response.json()["usage"]["source"] == "upstream":
+            assert response.json()["usage"]["prompt_tokens"] < 10_000
+
+
+def test_no_refusal_of_the_bridge_is_a_fault_of_ours():
+    detail = {"debug": {"sdkErrorCode": "X", "retryAfter": "1s"}}
+    for error in [*oddly({"code": "unavailable", "message": "x", "details": [detail]}),
+                  *({"details": [odd]} for odd in oddly(detail))]:
+        assert failure(error).status == 502
 
 
 def test_an_image_by_address_is_refused_and_one_by_value_arrives(gate):

@@ -4,7 +4,8 @@
 
 The simulator's script plays here too; without a URL one is started. Text only: it refuses an agent that
 has tools, reviews nothing or works in a folder that is not empty. It dies when the simulator resets a
-connection; an event `shell` ({"command"}) is run, as a hostile Cursor could have it, and its output said.
+connection; an event `shell` ({"command"}) is run, as a hostile Cursor could have it, and its output said;
+one named `sdk` is a message as it is.
 What it takes from the real one: https://github.com/cursor/sdk-bridge and recordings of cursor-sdk 1.1.0.
 """
 
@@ -225,6 +226,8 @@ class Bridge:
                 done = subprocess.run(data["command"], shell=True, text=True, stdin=subprocess.DEVNULL,
                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
                 event, data = "assistant", {"text": done.stdout}
+            if event == "sdk":
+                yield data
             if event == "assistant":
                 yield said("assistant", message={"role": "assistant", "content": [
                     {"type": "text", "text": data["text"]}]})

@@ -20,11 +20,12 @@ from ..prompt import Prompt
 from .http import Exchange, Http, Limits, json_object, retry_after
 from .run import Run, Runs
 from .sse import Decoder, Frame
+from .usage import usage_of
 
 log = logging.getLogger("cursor2api")
 
 AGENT_NAME = "cursor2api/reply"  # by it a start knows what an earlier one left
-TERMINAL = {"FINISHED", "ERROR", "CANCELLED", "EXPIRED"}
+TERMINAL = "FINISHED", "ERROR", "CANCELLED", "EXPIRED"
 ATTEMPTS = 3          # of one call, before a byte has left
 BUSY_ATTEMPTS = 6     # of a follow-up: an agent can be busy for some seconds after its run
 RECONNECTS = 6        # of one run's stream, without anything new
@@ -32,7 +33,7 @@ SHORT_RETRY_AFTER = 5
 LONGEST_PAUSE_S = 30.0
 LOOK_UP_S = TIDY_S = 30
 SPEECH = {"assistant": Text, "thinking": Reasoning}
-FATAL = {"unauthorized", "forbidden", "not_found"}
+FATAL = "unauthorized", "forbidden", "not_found"
 DROPPED = {"stream_expired", "stream_unavailable", "upstream_unreachable", "upstream_error",
            "internal_error"}
 
@@ -339,6 +340,7 @@ class Transcript:
         self.over = True
         status = run.get("status")
         if status != "FINISHED":
+            status = status[:60] if isinstance(status, str) else "no status"
             code = {"CANCELLED": "run_cancelled", "EXPIRED": "run_expired"}.get(status, "run_failed")
             detail = run.get("error") if isinstance(run.get("error"), dict) else {}
             raise UpstreamError(f"Cursor's run ended as {status}: {_said(detail)}", code=code,
@@ -372,17 +374,12 @@ class Transcript:
         self.usage = self._usage_before
 
     def _count(self, update: dict, id: str) -> None:
-        usage = update.get("usage")
-        if update.get("type") != "turn-ended" or not isinstance(usage, dict) or id in self._turns:
+        usage = usage_of(update.get("usage"))
+        if update.get("type") != "turn-ended" or usage is None or id in self._turns:
             return
         if id:
             self._turns.add(id)
-        read, wrote, cached, kept, thought = (
-            usage.get(key) if isinstance(usage.get(key), int) else 0 for key in (
-                "inputTokens", "outputTokens", "cacheReadTokens", "cacheWriteTokens", "reasoningTokens"))
-        self.usage = Usage(self.usage.prompt_tokens + read + cached + kept,
-                           self.usage.completion_tokens + wrote,
-                           self.usage.reasoning_tokens + thought, self.usage.cached_tokens + cached)
+        self.usage += usage
 
     def _rest(self, result: str) -> str:
         """What of a run's final message has not been said yet.

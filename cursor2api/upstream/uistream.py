@@ -14,10 +14,9 @@ from ..prompt import Prompt
 from .http import Exchange, Http, Limits, retry_after
 from .run import Run, Runs
 from .sse import Decoder
+from .usage import usage_of
 
 FINISHES = {"length": "length", "content-filter": "content_filter"}
-COUNTING = {"start", "message-metadata", "finish"}  # parts that may carry the usage
-MOST_TOKENS = 10**12  # a count beyond it is none
 
 
 class UiStream:
@@ -84,7 +83,7 @@ class Agent:
             "trigger": "submit-message"})
 
     def _read(self, run: Run, answer: Exchange) -> None:
-        decoder, finish, done = Decoder(), None, False
+        decoder, finish, usage, done = Decoder(), None, None, False
         while not done and (data := answer.read()):
             events: list[Event] = []
             try:
@@ -93,7 +92,7 @@ class Agent:
                         break
                     part = _part(frame.data)
                     events += _events(part)
-                    self._count(part)
+                    usage = _usage(part) or usage
                     finish = part if part.get("type") == "finish" else finish
             finally:
                 if events:
@@ -103,16 +102,10 @@ class Agent:
         reason = finish.get("finishReason")
         if reason == "error":
             raise UpstreamError("The upstream's reply ended in an error")
+        if usage:
+            self._usage = self._usage + usage if self._usage else usage
         run.say(*[self._usage] if self._usage else (),
                 Finish(FINISHES.get(reason, "stop") if isinstance(reason, str) else "stop"))
-
-    def _count(self, part: dict) -> None:
-        metadata = part.get("messageMetadata") if part.get("type") in COUNTING else None
-        usage = metadata.get("usage") if isinstance(metadata, dict) else None
-        counts = [usage.get(key) for key in ("inputTokens", "outputTokens")] if isinstance(usage, dict) else [None]
-        if all(isinstance(count, int) and 0 <= count < MOST_TOKENS for count in counts):
-            before = self._usage or Usage(0, 0)
-            self._usage = Usage(before.prompt_tokens + counts[0], before.completion_tokens + counts[1])
 
 
 def _part(data: str) -> dict:
@@ -124,11 +117,18 @@ def _part(data: str) -> dict:
     return part if isinstance(part, dict) else {}
 
 
+def _usage(part: dict) -> Usage | None:
+    """The usage that a part carries; of a reply's parts the last that does has the whole."""
+    metadata = part.get("messageMetadata")
+    return usage_of(metadata.get("usage")) if isinstance(metadata, dict) else None
+
+
 def _events(part: dict) -> list[Event]:
     """What a part says. Raises UpstreamError for one that says that the reply has failed."""
     kind, delta = part.get("type"), part.get("delta")
     if kind == "error":
-        raise UpstreamError(f"The upstream failed: {str(part.get('errorText'))[:500]}")
+        said = part.get("errorText")
+        raise UpstreamError(f"The upstream failed: {said[:500] if isinstance(said, str) else 'no reason given'}")
     if kind == "abort":
         raise UpstreamCut("The upstream ended the reply before its end")
     if kind in ("text-delta", "reasoning-delta") and isinstance(delta, str) and delta:

@@ -19,6 +19,7 @@ from ...events import Event, Finish, Reasoning, Text, Usage
 from ...prompt import Prompt
 from ..http import Ended, Exchange, Limits, json_object, retry_after
 from ..run import Run, Runs
+from ..usage import usage_of
 from .bridge import Bridge, Bridges
 
 log = logging.getLogger("cursor2api")
@@ -177,28 +178,28 @@ class Agent:
     def _take(self, run: Run, message: dict) -> list[Event]:
         """The events that a message adds. Raises what the run failed with, and Ended."""
         part = _part(message)
-        if (id := part.get("run_id")) and id != self._run_id:
+        if (id := _str(part.get("run_id"))) and id != self._run_id:
             self._run_id, self._at_work = id, True
             run.hold(self)
-        kind = KINDS.get(part.get("type"))
+        kind = KINDS.get(_str(part.get("type")))
         if kind and (text := _text(part)):
             self._said, self._prompt = True, None  # nothing is tried again
             return [kind(text)]
         if part.get("type") == "usage":
-            self._usage = _usage(part.get("usage")) or self._usage
-        elif message.get("result"):
-            return self._result(message["result"])
+            self._usage = usage_of(part.get("usage")) or self._usage
+        elif result := _dict(message.get("result")):
+            return self._result(result)
         return []
 
     def _result(self, result: dict) -> list[Event]:
         self._at_work, self._is_over = False, True
-        whole = result.get("result") if isinstance(result.get("result"), dict) else {}
-        status = str(result.get("status")).removeprefix("RUN_LIFECYCLE_STATUS_")
+        whole = _dict(result.get("result"))
+        status = _str(result.get("status")).removeprefix("RUN_LIFECYCLE_STATUS_")
         if status != "FINISHED":
-            raise _failed(status, whole.get("errorMessage") or "", self._own)
+            raise _failed(status, _str(whole.get("errorMessage")), self._own)
         self._sdk.bridges.went_well()
-        text = "" if self._said or not isinstance(whole.get("result"), str) else whole["result"]
-        usage = _usage(whole.get("usage")) or self._usage
+        text = "" if self._said else _str(whole.get("result"))
+        usage = usage_of(whole.get("usage")) or self._usage
         return [*[Text(text)] * bool(text), *[usage] * bool(usage), Finish("stop")]
 
     # What is left ------------------------------------------------------------------------------
@@ -265,13 +266,14 @@ class Frames:
         return found
 
 
-def failure(error: dict, own: bool = False) -> ApiError:
+def failure(error: object, own: bool = False) -> ApiError:
     """A Connect error, {"code", "message", "details"}, as ours. `own`: the key was the caller's."""
-    details = [detail.get("debug") or {} for detail in error.get("details") or () if isinstance(detail, dict)]
-    code = next((name for detail in details if (name := detail.get("sdkErrorCode"))), "")
-    waits = next((str(wait) for detail in details if (wait := detail.get("retryAfter"))), "")
-    code = str(code or error.get("code")).removeprefix("SDK_ERROR_CODE_").lower()
-    return _error(code, str(error.get("message") or ""), own, retry_after(waits.removesuffix("s")))
+    error = _dict(error)
+    details = [_dict(_dict(detail).get("debug")) for detail in _list(error.get("details"))]
+    code = next((name for detail in details if (name := _str(detail.get("sdkErrorCode")))), "")
+    waits = next((wait for detail in details if (wait := _str(detail.get("retryAfter")))), "")
+    code = (code or _str(error.get("code")) or "unknown").removeprefix("SDK_ERROR_CODE_").lower()
+    return _error(code, _str(error.get("message")), own, retry_after(waits.removesuffix("s")))
 
 
 def _failed(status: str, said: str, own: bool) -> ApiError:
@@ -279,7 +281,7 @@ def _failed(status: str, said: str, own: bool) -> ApiError:
     if bracketed := BRACKETED.fullmatch(said):
         return _error(bracketed[1], bracketed[2], own)
     code = {"CANCELLED": "run_cancelled", "EXPIRED": "run_expired"}.get(status, "run_failed")
-    return UpstreamError(f"Cursor's run ended as {status}: {_short(said)}", code=code,
+    return UpstreamError(f"Cursor's run ended as {status[:60] or 'no status'}: {_short(said)}", code=code,
                          retry_after=5 if code != "run_failed" else None)
 
 
@@ -321,32 +323,28 @@ KINDS = {"assistant": Text, "thinking": Reasoning}
 
 def _part(message: dict) -> dict:
     """The SDK's message within an envelope; empty if the envelope holds something else."""
-    for name in ("sdkMessage", "message"):
-        message = message.get(name)
-        if not isinstance(message, dict):
-            return {}
-    return message
+    return _dict(_dict(message.get("sdkMessage")).get("message"))
 
 
 def _text(message: dict) -> str:
     if message["type"] == "thinking":
-        return message.get("text") if isinstance(message.get("text"), str) else ""
-    content = message.get("message")
-    blocks = content.get("content") if isinstance(content, dict) else None
-    return "".join(block["text"] for block in blocks or () if isinstance(block, dict)
-                   and block.get("type") == "text" and isinstance(block.get("text"), str))
+        return _str(message.get("text"))
+    blocks = map(_dict, _list(_dict(message.get("message")).get("content")))
+    return "".join(_str(block.get("text")) for block in blocks if block.get("type") == "text")
 
 
-def _usage(usage) -> Usage | None:
-    """sdk.v1 counts in int64, which JSON has as strings."""
-    if not isinstance(usage, dict):
-        return None
-    try:
-        read, wrote, cached, kept, thought = (int(usage.get(name) or 0) for name in (
-            "inputTokens", "outputTokens", "cacheReadTokens", "cacheWriteTokens", "reasoningTokens"))
-    except (TypeError, ValueError):
-        return None
-    return Usage(read + cached + kept, wrote, thought, cached) if read else None
+# What the bridge says may have any form: each of these gives an empty value for one of another kind.
+
+def _dict(value: object) -> dict:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list:
+    return value if isinstance(value, list) else []
+
+
+def _str(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _image(url: str) -> dict:
