@@ -374,12 +374,15 @@ PROPORTIONS = [
 
 def spread(values: list[float]) -> str:
     """The median, and between what the rounds lay."""
+    def figure(value: float, digits: int) -> str:
+        return f"{value:.0f}" if value >= 10 ** digits else f"{value:.{digits}g}"
+
     if not values:
         return ""
     middle = statistics.median(values)
     if len(values) == 1 or not middle:
-        return f"{middle:.3g}"
-    return f"{middle:.3g} ({min(values):.2g} to {max(values):.2g})"
+        return figure(middle, 3)
+    return f"{figure(middle, 3)} ({figure(min(values), 2)} to {figure(max(values), 2)})"
 
 
 def ratios(ours: list[float], theirs: list[float]) -> list[float]:
