@@ -10,9 +10,10 @@ from werkzeug.test import Client
 from cursor2api.start import create_app
 from cursor2api.chat import Chat, Message, Tool, ToolChoice
 from cursor2api.config import Config
-from cursor2api.dialects import Dialect, Frame, Parsed, Refusal
+from cursor2api.dialects import Answer, Dialect, Frame, Parsed, Route
 from cursor2api.dialects.checks import Parameter, array, boolean, integer, read_parameters, string
 from cursor2api.dialects.served import DIALECTS
+from cursor2api.errors import BadRequest
 from cursor2api.events import Finish, Reasoning, Text, ToolCall
 from cursor2api.simulator import serve
 
@@ -75,10 +76,25 @@ class Writer:
 
 
 def refusal(error, request):
-    return Refusal(529 if error.status == 503 else error.status, {"oops": error.message, "of": request})
+    return Answer(529 if error.status == 503 else error.status, {"oops": error.message, "of": request})
 
 
-TOY = Dialect("toy", "A toy", ("/v1/toys/play", "/play"), PARAMETERS, parse, Writer, refusal)
+def weigh(asked):
+    if asked.query.get("scale") == "none":
+        raise BadRequest("scale: expected one", param="scale")
+    return Answer(202, {"tokens": asked.prompt_tokens(parse(asked.body, asked.options).chat), "for": asked.caller},
+                  {"x-scale": "kitchen"})
+
+
+def name(asked):
+    return Answer(200, {"name": asked.values["name"], "body": asked.body})
+
+
+TOY = Dialect("toy", "A toy", ("/v1/toys/play", "/play"), PARAMETERS, parse, Writer, refusal,
+              routes=(Route("weigh", "POST", ("/v1/toys/weigh", "/weigh"), "Its tokens", weigh),
+                      Route("named", "GET", ("/v1/toys/play/<name>",), "A name", name),
+                      Route("forget", "DELETE", ("/v1/toys/play/<name>",), "No name", name)),
+              id_header="toy-id")
 
 
 class Service:
@@ -113,6 +129,24 @@ def service():
         yield start
         for each in made:
             each.app.service.close()
+
+
+def test_a_dialect_has_endpoints_that_are_no_chats(service):
+    one = service()
+    for path in ("/v1/toys/weigh", "/weigh"):
+        answer = one.ask(path)
+        assert answer.status_code == 202
+        assert [answer.headers[name] for name in ("x-scale", "toy-id")] == ["kitchen", "req_1"]
+        assert answer.json["tokens"] > 50 and answer.json["for"]
+        assert one.ask(path, say="Hi" * 400).json["tokens"] == answer.json["tokens"] + 199
+    refused = one.ask("/v1/toys/weigh?scale=none")
+    assert (refused.status_code, refused.json) == (400, {"oops": "scale: expected one", "of": "req_1"})
+    assert one.ask("/v1/toys/weigh", key="wrong").status_code == 401
+    assert one.ask("/v1/toys/weigh", data=b"{").json["oops"].startswith("The body is not JSON")
+    assert not one.simulator.state["agents"]
+    for method in ("GET", "DELETE"):
+        assert one.ask("/v1/toys/play/jo", method).json == {"name": "jo", "body": {}}
+    assert one.ask("/v1/toys/play/jo", "PUT").headers["Allow"] == "DELETE, GET, HEAD, OPTIONS"
 
 
 def frames(response):
@@ -173,7 +207,7 @@ def test_a_failure_within_a_body_that_has_begun_has_its_shape(service):
 
 REFUSED = [
     ("a wrong key", {"key": "wrong"}, 401), ("a wrong method", {"method": "GET"}, 405),
-    ("a path below its own", {"path": "/v1/toys/play/again"}, 404), ("no JSON", {"data": b"x"}, 400),
+    ("a path below its own", {"path": "/v1/toys/play/again/and/again"}, 404), ("no JSON", {"data": b"x"}, 400),
     ("a missing parameter", {"data": b"{}"}, 400), ("an unknown model", {"who": "nobody"}, 400),
     ("a slash behind its path", {"path": "/v1//toys/play/", "key": "wrong"}, 401)]
 

@@ -21,7 +21,14 @@ from .warm import Warm
 
 log = logging.getLogger("cursor2api")
 
+NO_NONCE = "0" * 8
 TEND_S = 10.0  # between two looks at what is too old or missing
+
+
+def prompt_tokens(config: Config, chat: Chat) -> int:
+    """An estimate of the tokens of the prompt that a new agent would be told for a chat."""
+    return plan(chat, chat.model, (), NO_NONCE, inject=config.system_prompt_inject,
+                max_length=config.max_input_length, require_call=config.kilo_tool_strict).prompt_tokens
 
 
 class Agents:

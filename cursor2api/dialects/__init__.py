@@ -2,7 +2,8 @@
 
 `server/serve.py` takes every chat the same way and asks its dialect five things: to `parse` the body, to make
 the `writer` of the reply, what to write of each event, of the end and of silence, and the `error` of a refusal.
-To add a dialect, write its file and name it in served.py; no other line may have to know which one it serves.
+What else an API has beside its chats is a Route. To add a dialect, write its file and name it in served.py; no
+other line may have to know which one it serves.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,13 +36,14 @@ class Parsed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What is equal in all of a reply: `token` is for its id, `created` in unix seconds, `request` the
-    request's id."""
+    """What is known of a reply before its first event: `token` is for its id, `created` in unix seconds,
+    `request` the request's id, `prompt_tokens` an estimate."""
 
     token: str
     created: int
     model: str
     request: str = ""
+    prompt_tokens: int = 0
 
 
 class Frame(NamedTuple):
@@ -74,11 +76,35 @@ class Writer(Protocol):
         """The reply of all choices, each with its Finish."""
 
 
-class Refusal(NamedTuple):
-    """An error as an HTTP answer."""
+class Answer(NamedTuple):
+    """An HTTP answer that is no reply: its `headers` are beside those that every answer has."""
 
     status: int
     body: dict
+    headers: dict[str, str] = {}
+
+
+class Asked(NamedTuple):
+    """What a Route answers. `body` is {} where there is none, `values` are those in the path, `query` those after
+    `?`; `caller` is the name of the caller's key; `prompt_tokens` estimates those of a chat's prompt."""
+
+    body: dict
+    values: dict[str, str]
+    query: dict[str, str]
+    caller: str
+    options: Options
+    prompt_tokens: Callable[[Chat], int]
+
+
+class Route(NamedTuple):
+    """An endpoint of a dialect that is no chat. The log and the metrics know it by its `name`; `paths` begins with
+    the one that is documented. `answer` may raise ApiError."""
+
+    name: str
+    method: str
+    paths: tuple[str, ...]
+    what: str
+    answer: Callable[[Asked], Answer]
 
 
 class Example(NamedTuple):
@@ -94,7 +120,8 @@ class Example(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Dialect:
     """`name` is in the log and the metrics, `what` in the documentation; `paths` begins with the one that is
-    documented. `error` takes the id of the request that is refused."""
+    documented. `error` takes the id of the request that is refused; `id_header` is the header of an answer that
+    names that id."""
 
     name: str
     what: str
@@ -102,5 +129,7 @@ class Dialect:
     parameters: tuple[Parameter, ...]
     parse: Callable[[dict, Options], Parsed]
     writer: Callable[[Identity, Chat, object], Writer]
-    error: Callable[[ApiError, str], Refusal]
+    error: Callable[[ApiError, str], Answer]
     examples: tuple[Example, ...] = ()
+    routes: tuple[Route, ...] = ()
+    id_header: str = "x-request-id"

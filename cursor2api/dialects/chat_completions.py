@@ -13,7 +13,7 @@ from ..chat import Chat, Format, Image, Message, Tool, ToolChoice, WholeCall
 from ..errors import ApiError, BadRequest, UpstreamCut
 from ..events import Event, Finish, Reasoning, Text, ToolCall, Usage
 from ..fold import ReplySoFar
-from . import Dialect, Example, Frame, Identity, Options, Parsed, Refusal
+from . import Answer, Dialect, Example, Frame, Identity, Options, Parsed
 from .checks import (NO_ARGUMENTS, REQUIRED, SHOWN, Parameter, an_object, arguments, array, boolean, either,
                      image_url, integer, json_text, members, missing, number, one_of, or_string, read,
                      read_parameters, refused, spelled, string, text, tree, unexpected)
@@ -502,9 +502,9 @@ def _usage(usage: Usage) -> dict:
         "source": usage.source}  # ours: whose count it is, upstream or estimate
 
 
-def refusal(error: ApiError, request: str) -> Refusal:
-    return Refusal(error.status, {"error": {"message": error.message, "type": error.type,
-                                            "param": error.param, "code": error.code}})
+def refusal(error: ApiError, request: str) -> Answer:
+    return Answer(error.status, {"error": {"message": error.message, "type": error.type,
+                                           "param": error.param, "code": error.code}})
 
 
 _ASKED = {"model": "claude-sonnet-4-5-20250929", "messages": [{"role": "user", "content": "Hi"}]}

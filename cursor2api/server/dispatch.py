@@ -13,14 +13,14 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response
 
 from . import development
-from ..dialects import Dialect
+from ..dialects import Dialect, Route
 from ..dialects.served import DEFAULT, DIALECTS
 from ..errors import ApiError, InternalError, KeyRefused, UpstreamError
 from .keys import Caller
 from .service import Service
 from .record import RequestRecord
 from .request import ApiRequest, json_response
-from .serve import serve
+from .serve import answer, serve
 from .views import OPEN, instead, urls
 
 log = logging.getLogger("cursor2api")
@@ -53,7 +53,7 @@ class App:
             time.monotonic, started=time.monotonic(),
             id=given if REQUEST_ID.fullmatch(given) else new_id())
         response = self._dispatch(request)
-        more = _headers(request, response, self.service)
+        more = _headers(request, response, self.service, self._dialect(SLASHES.sub("/", request.path)).id_header)
         if self._needs_key(request.path):  # what needs none is not for pages of other origins
             more += _cross_origin(request)
         response.call_on_close(partial(_note, record, response.status_code, self.service))
@@ -67,13 +67,17 @@ class App:
             if request.method == "OPTIONS":
                 return Response(status=204)
             endpoint, values = self._routes.match(path, request.method)
-            chat = isinstance(endpoint, Dialect)
-            request.record.route = endpoint.name if chat else endpoint.__name__
+            request.record.route = endpoint.name if isinstance(
+                endpoint, (Dialect, Route)) else endpoint.__name__
             if endpoint not in OPEN:
                 request.caller = _authorize(request, self.service)
                 request.record.key = request.caller.name
                 self.service.prove(request.caller)
-            return serve(endpoint, request, self.service) if chat else endpoint(request, self.service, **values)
+            if isinstance(endpoint, Dialect):
+                return serve(endpoint, request, self.service)
+            if isinstance(endpoint, Route):
+                return answer(endpoint, request, self.service, values)
+            return endpoint(request, self.service, **values)
         except ApiError as error:
             return refused(error)
         except NotFound:
@@ -103,8 +107,9 @@ class App:
 
     def _dialect(self, path: str) -> Dialect:
         """The one whose path this is or begins with."""
-        return next((dialect for dialect in self._dialects for own in dialect.paths
-                     if path == own or path.startswith(own + "/")), DEFAULT)
+        return next((dialect for dialect in self._dialects
+                     for own in (*dialect.paths, *(path for route in dialect.routes for path in route.paths))
+                     if path == own or path.startswith(own.partition("<")[0].rstrip("/") + "/")), DEFAULT)
 
 
 def _authorize(request: ApiRequest, service: Service) -> Caller:
@@ -123,18 +128,18 @@ def _authorize(request: ApiRequest, service: Service) -> Caller:
 
 def _refused(request: ApiRequest, dialect: Dialect, error: ApiError) -> Response:
     request.record.error = error
-    status, body = dialect.error(error, request.record.id)
-    return json_response(body, error.headers(), status)
+    status, body, headers = dialect.error(error, request.record.id)
+    return json_response(body, {**error.headers(), **headers}, status)
 
 
-def _headers(request: ApiRequest, response: Response, service: Service) -> list[tuple[str, str]]:
+def _headers(request: ApiRequest, response: Response, service: Service, id_header: str) -> list[tuple[str, str]]:
     """What every reply carries beside the headers of its own."""
     record = request.record
     timing = ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in (
         ("queue", record.queued), ("upstream", record.opened and record.opened - record.started),
         ("total", record.clock() - record.started)) if seconds is not None)
-    headers = [("x-request-id", record.id), ("Server-Timing", timing),
-               ("x-cursor2api-upstream", service.config.upstream_in_use or "none")]
+    headers = [(name, record.id) for name in {"x-request-id": 1, id_header: 1}]
+    headers += [("Server-Timing", timing), ("x-cursor2api-upstream", service.config.upstream_in_use or "none")]
     if "Cache-Control" not in response.headers:
         headers.append(("Cache-Control", "no-cache"))
     return headers

@@ -16,16 +16,17 @@ from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
 
 from . import sse
+from ..agents.agents import prompt_tokens
 from ..agents.conversation import Conversation
 from ..chat import Chat
-from ..dialects import Dialect, Identity, Options, Writer
+from ..dialects import Asked, Dialect, Identity, Options, Route, Writer
 from ..dialects.checks import load
 from ..effects.reply import ReplyRules, reply, side_by_side
 from ..events import Event, Note, Waiting
 from ..fold import ReplySoFar
 from .deadline import Deadline
 from .record import RequestRecord
-from .request import ApiRequest, read_body
+from .request import ApiRequest, json_response, read_body
 from .service import Service
 
 log = logging.getLogger("cursor2api")
@@ -62,11 +63,11 @@ def serve(dialect: Dialect, request: ApiRequest, service: Service) -> Response:
         choice = service.models.choose(chat.model, chat.reasoning_effort, caller.upstream_key)
         record.model = choice.model.id
         service.keys.allow(caller, choice.model.id)
-        identity = Identity(secrets.token_hex(12), int(time.time()), choice.name, record.id)
-        writer = dialect.writer(identity, chat, wishes)
         conversations = service.agents.open(chat, choice, caller.name, caller.upstream_key, secrets.token_hex(4))
         for conversation in conversations:
             stack.callback(conversation.end)
+        writer = dialect.writer(Identity(secrets.token_hex(12), int(time.time()), choice.name, record.id,
+                                         conversations[0].whole.prompt_tokens), chat, wishes)
         pairs = _replies(conversations, chat, service, record.id)
         stack.callback(pairs.close)
         pairs = record.counted(deadline.over(pairs), chat.stream)
@@ -81,6 +82,17 @@ def serve(dialect: Dialect, request: ApiRequest, service: Service) -> Response:
         return _until_closed(stack, Streamed(
             sse.stream(writer, pairs, record, config.heartbeat, config.heartbeat_s),
             mimetype="text/event-stream", headers={**headers("in-stream"), **UNBUFFERED}))
+
+
+def answer(route: Route, request: ApiRequest, service: Service, values: dict[str, str]) -> Response:
+    """The answer of a dialect's endpoint that is no chat. Raises ApiError."""
+    config = service.config
+    data = read_body(request) if request.method == "POST" else b""
+    with service.parsing(len(data), Deadline(request, service).look):
+        status, body, headers = route.answer(Asked(
+            load(data) if data else {}, values, request.args.to_dict(), request.caller.name,
+            Options(config.max_n, config.strict_params), partial(prompt_tokens, config)))
+    return json_response(body, headers, status)
 
 
 def _replies(conversations: list[Conversation], chat: Chat, service: Service,

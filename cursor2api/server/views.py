@@ -13,7 +13,7 @@ from werkzeug.routing import Map, MapAdapter, Rule
 from werkzeug.wrappers import Response
 
 from . import page as site
-from ..dialects import Dialect
+from ..dialects import Dialect, Route
 from ..dialects.served import DIALECTS
 from ..errors import ApiError
 from ..models import MAX_TOKENS, THINKING
@@ -113,6 +113,8 @@ def urls(dialects: Iterable[Dialect] = DIALECTS) -> Map:
           for prefix in ("", "/v1")
           for path, endpoint in (("/models", list_models), ("/models/<path:model>", get_model))),
         *(Rule(path, endpoint=dialect, methods=["POST"]) for dialect in dialects for path in dialect.paths),
+        *(Rule(path, endpoint=route, methods=[route.method]) for dialect in dialects for route in dialect.routes
+          for path in route.paths),
     ], strict_slashes=False, merge_slashes=False)
 
 
@@ -128,11 +130,12 @@ def instead(routes: MapAdapter, method: str, path: str) -> str | None:
 
 def routes() -> list[dict]:
     """The URL map as data: {"method", "path", "key", "what"}, without the twins that lack /v1."""
-    rules = {rule.rule: rule for rule in urls().iter_rules()}
-    return [{"method": min(rule.methods - {"HEAD"}), "path": re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", path),
+    rules = list(urls().iter_rules())
+    paths = {rule.rule for rule in rules}
+    return [{"method": min(rule.methods - {"HEAD"}), "path": re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule),
              "key": rule.endpoint not in OPEN, "what": _what(rule.endpoint)}
-            for path, rule in rules.items() if "/v1" + path not in rules]
+            for rule in rules if "/v1" + rule.rule not in paths]
 
 
 def _what(endpoint) -> str:
-    return endpoint.what if isinstance(endpoint, Dialect) else WHAT[endpoint]
+    return endpoint.what if isinstance(endpoint, (Dialect, Route)) else WHAT[endpoint]
