@@ -3,13 +3,14 @@
 import os
 import pwd
 import re
+import secrets
 import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -81,9 +82,14 @@ def resident(gate):
 
 
 def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    """A port for a server that starts soon. It is none of those that the system gives to sockets which ask
+    for any: another test's server could get such a port first, and answer in this one's place."""
+    given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = given - 1 - secrets.randbelow(20000)
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
 
 
 def settings_of(upstream, simulator_url):

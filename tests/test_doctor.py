@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import socket
+import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +17,7 @@ from conftest import MODEL, ROOT, settings_of
 from test_replies import check_cloud, check_ui
 
 from cursor2api.doctor import doctor as the_doctor
+from cursor2api.doctor.doctor import served
 from cursor2api.simulator import serve
 
 KEY = "key-of-the-gateway"
@@ -122,6 +126,29 @@ def test_a_failure_is_found_and_what_to_do_is_said(name, script, environ, check,
     assert [finding["check"] for finding in failed] == [check], failed
     assert detail in findings[check]["detail"] and advice in findings[check]["advice"]
     assert KEY not in printed and "Traceback" not in printed
+
+
+def test_its_server_closes_a_reply_whose_caller_resets_the_connection():
+    """Else the agent of a failed reply was left, as the doctor leaves where it reads of the failure."""
+    closed = threading.Event()
+
+    class Reply:
+        def __iter__(self):
+            while True:
+                yield b"x" * 65536
+
+        def close(self):
+            closed.set()
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return Reply()
+    with served(app) as port, socket.create_connection(("127.0.0.1", port)) as caller:
+        caller.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert caller.recv(1)
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        caller.close()
+        assert closed.wait(30)
 
 
 class Answers:

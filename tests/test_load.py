@@ -82,20 +82,20 @@ DENSE = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Hi
 
 
 def test_sixty_bodies_at_once_hold_up_no_health_check():
-    """Alone a check takes some 5 ms. When bodies took no turns the longest of them took 3 to 4 s, now it takes
-    0.8 s, on two cores that serve the callers too."""
+    """A check waits for a body or two. When all were parsed at once, one check waited for most of them."""
     def say():
         return requests.post(gate.url + "/v1/chat/completions", data=DENSE, timeout=120,
                              headers={"api-key": "0000"})
     script = {"replies": [{"text": "one", "times": 0}]}
     with gateway(script, upstream="uistream") as gate, ThreadPoolExecutor(60) as pool:
+        began = time.monotonic()
         asked = [pool.submit(say) for _ in range(60)]
-        longest = 0.0
+        waits = []
         while not all(each.done() for each in asked):
             start = time.monotonic()
             assert requests.get(gate.url + "/health", timeout=30).ok
-            longest = max(longest, time.monotonic() - start)
-        assert longest < 2
+            waits.append(time.monotonic() - start)
+        assert max(waits) < (time.monotonic() - began) / 2
         assert {each.result().status_code for each in asked} == {200}
 
 

@@ -265,7 +265,7 @@ def spelled(characters: str, longest: int) -> Check:
     return check
 
 
-_WEB_URL = re.compile(r"(?i:https?://)[^\s/]\S*")
+_WEB_URL = re.compile(r"(?i:https?://)[^\x00-\x20/][^\x00-\x20]*")  # \s is another set in every language
 _DATA_URL = re.compile(r"(?i:data:image/(png|jpe?g|gif|webp)(?:;[^;,]*)*;base64,)([a-zA-Z0-9+/]+={0,2})")
 
 

@@ -18,8 +18,8 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-
-from werkzeug.serving import WSGIRequestHandler, make_server
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from .. import start
 from ..config import DEVELOPMENT_KEY, Config, ConfigError
@@ -147,7 +147,7 @@ def _upstream(config: Config, name: str, agreed, wait: float, record: Path | Non
             return Finding(FAIL, name, title, str(error), ADVICE.get(code, advice))
 
     with closing(application.service) as service:
-        with _served(application) as port:
+        with served(application) as port:
             listed = check("key and models", lambda: _models(service, before), f"check CURSOR_API_KEY: {KEYS}")
             yield listed
             if listed.status == FAIL:
@@ -292,20 +292,25 @@ def _checked(reply: dict) -> dict:
     return reply
 
 
-class _Handler(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Server(ThreadingMixIn, WSGIServer):
+    """Of the standard library, since it closes a reply whose caller has reset the connection; Werkzeug's does not."""
 
-    def log(self, *args) -> None:
+    daemon_threads = True
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, *args) -> None:
         pass
 
 
 @contextmanager
-def _served(application) -> Iterator[int]:
-    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=_Handler)
+def served(application) -> Iterator[int]:
+    """Serves it on a port of this machine."""
+    server = make_server("127.0.0.1", 0, application, _Server, _Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield server.port
+        yield server.server_port
     finally:
         server.shutdown()
         server.server_close()

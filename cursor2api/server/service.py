@@ -21,6 +21,7 @@ log = logging.getLogger("cursor2api")
 LAST_WORDS_S = 3.0  # for error frames to leave and slots to become free
 SWEEP_EVERY_S = 1.0  # at least
 PARSED_AT_ONCE = 1_000_000  # bytes, whose values may take 25 times as much; a larger body is parsed alone
+LONG_BODY, MOMENT_S = 100_000, 0.02  # bytes; a health check takes some 5 ms
 STOP_S = 7.0  # for these and for all ends at Cursor, beyond the grace time
 
 
@@ -91,10 +92,12 @@ class Service:
     @contextmanager
     def parsing(self, size: int, look: Callable[[], None]) -> Iterator[None]:
         """Holds the right to parse a body of `size` bytes; `look` is called while that is waited for. Bodies take
-        turns, because nothing else runs while one is parsed."""
+        turns, because nothing else runs while one is parsed: after a long one all else has a moment to itself."""
         self._parsing.take(size, self.config.request_timeout, look)
         try:
             yield
+            if size > LONG_BODY:
+                time.sleep(MOMENT_S)
         finally:
             self._parsing.give(size)
 
