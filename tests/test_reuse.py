@@ -108,6 +108,18 @@ def test_a_conversation_of_ten_turns_has_one_agent_that_boots_once(stream):
                 if entry["method"] == "POST"].count("/v1/agents") == 1
 
 
+def test_the_tokens_of_a_second_turn_are_cursors_and_say_what_was_cached(gate):
+    talk, usages = Talk(gate), []
+    for turn in range(3):
+        talk.ask(f"Turn {turn} " + 400 * "x")
+        usages.append(talk.response.json()["usage"])
+    assert talk.kinds == ["new", "reused", "reused"]
+    cached = [usage["prompt_tokens_details"]["cached_tokens"] for usage in usages]
+    assert cached[0] == 0 < cached[1] < cached[2]
+    assert all(left < usage["prompt_tokens"] < left + 400 for left, usage in zip(cached, usages))
+    assert all(usage["source"] == "upstream" for usage in usages)
+
+
 @both_ways
 @pytest.mark.parametrize("options", [{}, {"parallel_tool_calls": False}], ids=["parallel", "one by one"])
 def test_a_tool_loop_of_ten_steps_has_one_agent(gate, stream, options):

@@ -91,9 +91,11 @@ def test_the_details_of_a_refusal_go_before_its_code(error, code, status, retry_
 
 @pytest.mark.parametrize("given, usage", [
     ({"inputTokens": "10", "outputTokens": "5", "cacheReadTokens": "3", "cacheWriteTokens": "2",
-      "reasoningTokens": "4", "totalTokens": "15"}, Usage(15, 5, 4, 3)),
+      "reasoningTokens": "4", "totalTokens": "15"}, Usage(10, 5, 4, 3)),
+    ({"inputTokens": "46965", "outputTokens": "3", "cacheReadTokens": "42036", "cacheWriteTokens": "4927"},
+     Usage(46965, 3, 0, 42036)), ({"inputTokens": "1", "cacheReadTokens": "9"}, Usage(9, 0, 0, 9)),
     ({"inputTokens": 10, "outputTokens": 5}, Usage(10, 5, 0, 0)), (None, None), ({}, None),
-    ({"inputTokens": "many"}, None)], ids=range(5))
+    ({"inputTokens": "many"}, None)], ids=range(7))
 def test_tokens_are_counted_as_sdk_v1_writes_them(given, usage):
     assert usage_of(given) == usage
 

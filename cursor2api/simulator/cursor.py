@@ -349,14 +349,14 @@ class Simulator:
         return self.act(request, refusal, work)
 
     def begin(self, agent: Agent, body: dict, reply: dict, boot: float) -> Run:
-        earlier = [run.prompt for run in agent.runs]
         run = self.compose(body["prompt"]["text"], len(body["prompt"].get("images", ())),
-                           agent.model, reply, earlier, boot)
+                           agent.model, reply, [run.prompt for run in agent.runs], boot,
+                           sum(len(run.prompt + run.text) // 4 for run in agent.runs))
         run.agent, run.planned = agent, agent_frames(run)
         agent.runs.append(run)
         return run
 
-    def compose(self, prompt, images, model, reply, earlier, boot) -> Run:
+    def compose(self, prompt, images, model, reply, earlier, boot, known=0) -> Run:
         thinking, text = reply.get("thinking", ""), reply.get("text")
         scripted = [data for event, data in reply.get("frames", ()) if event == "assistant"]
         if text and ("{open}" in text or "{close}" in text):
@@ -370,7 +370,7 @@ class Simulator:
                 reply = reply | {"delay": SLOW_S / len(re.findall(r"\S+", thinking + text))}
         if text is None:
             text = "".join(data.get("text", "") for data in scripted)
-        return Run(prompt, images, model["id"], reply, thinking, text, boot=boot)
+        return Run(prompt, images, model["id"], reply, thinking, text, known, boot=boot)
 
     def list_agents(self, request):
         archived = request.args.get("includeArchived") == "true"
@@ -406,6 +406,8 @@ class Simulator:
         for run in agent.runs:
             if wanted in (None, run.id):
                 usage = {key: 0 if run.active else run.usage.get(key, 0) for key in fields}
+                # Here, unlike in a stream, the tokens of the cache are none of the input's.
+                usage["inputTokens"] -= min(usage["inputTokens"], usage["cacheReadTokens"] + usage["cacheWriteTokens"])
                 usage["totalTokens"] = sum(usage.values())
                 total.update(usage)
                 runs.append({"id": run.id, "usage": usage})

@@ -43,6 +43,7 @@ class Run:
     reply: dict
     thinking: str
     text: str
+    known: int = 0  # tokens that its agent knows from earlier runs, which a cache holds
     agent: "Agent | None" = None
     boot: float = 0
     id: str = dataclasses.field(default_factory=lambda: f"run-{uuid.uuid4()}")
@@ -55,8 +56,8 @@ class Run:
     def __post_init__(self):
         self.began = time.monotonic() + self.boot
         self.usage = self.reply.get("usage") or {
-            "inputTokens": len(self.prompt) // 4 + 1, "outputTokens": len(self.text) // 4 + 1,
-            "cacheReadTokens": 0, "cacheWriteTokens": 0, "reasoningTokens": len(self.thinking) // 4}
+            "inputTokens": self.known + len(self.prompt) // 4 + 1, "outputTokens": len(self.text) // 4 + 1,
+            "cacheReadTokens": self.known, "cacheWriteTokens": 0, "reasoningTokens": len(self.thinking) // 4}
 
     def deltas(self) -> list[tuple[str, str]]:
         size = self.reply.get("chunk")

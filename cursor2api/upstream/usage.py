@@ -3,15 +3,16 @@
 from ..events import Usage
 
 MOST = 10**12  # a count beyond it is none
-COUNTS = ("inputTokens", "outputTokens", "cacheReadTokens", "cacheWriteTokens", "reasoningTokens")
+COUNTS = ("inputTokens", "outputTokens", "cacheReadTokens", "reasoningTokens")
 
 
 def usage_of(stated: object) -> Usage | None:
-    """None where no tokens of a prompt are stated: then the estimate is better."""
+    """None where no tokens of a prompt are stated: then the estimate is better. `inputTokens` are all tokens of the
+    prompt, those that a cache held too."""
     if not isinstance(stated, dict):
         return None
-    read, wrote, cached, kept, thought = (_count(stated.get(name)) for name in COUNTS)
-    prompt = read + cached + kept
+    read, wrote, cached, thought = (_count(stated.get(name)) for name in COUNTS)
+    prompt = max(read, cached)
     return Usage(prompt, wrote, thought, cached) if prompt else None
 
 
