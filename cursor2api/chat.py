@@ -68,10 +68,7 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A request that we can serve: `n` replies to the `messages`, each on the terms of the other fields.
-
-    `call_ids`: the caller is told the ids of tool calls, and its history holds them.
-    """
+    """A request that we can serve: `n` replies to the `messages`, each on the terms of the other fields."""
 
     model: str
     messages: tuple[Message, ...]
@@ -83,5 +80,4 @@ class Chat:
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice("none")
     parallel_tool_calls: bool = True
-    call_ids: bool = True
     reasoning_effort: str | None = None

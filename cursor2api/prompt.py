@@ -29,6 +29,7 @@ TOOLS = """\
 Tools that you can call, one JSON object a line:
 {catalog}
 They run on the caller's side; you cannot run them, only call them. """
+CHANGED_TOOLS = "From now on these are your tools, in place of those that you were shown. " + TOOLS
 KNOWN_TOOLS = "You can call the tools that you were shown. "
 CALL_RULES = """\
 To call a tool, write exactly this, \
@@ -134,8 +135,8 @@ def follow_up(whole: Prompt, chat: Chat, known: Briefing, *, max_length: int = 0
     new, images_left_out = _with_newest_images(chat.messages[last:])
     catalog = _catalog(chat)
     told = known.tools == _digest(catalog)
-    tail = _rules(chat, known.nonce, KNOWN_TOOLS if told else TOOLS.format(catalog=catalog),
-                  KNOWN_SCHEMA, think, require_call)
+    tools = KNOWN_TOOLS if told else (CHANGED_TOOLS if known.tools else TOOLS).format(catalog=catalog)
+    tail = _rules(chat, known.nonce, tools, KNOWN_SCHEMA, think, require_call, bool(known.tools))
     blocks = [block for unit in _units(new) for block in _blocks(unit, known.nonce)][1:]
     prompt = "\n\n".join([FOLLOW_UP + _system(new, known.nonce), *blocks, *([tail] if tail else [])])
     if max_length and len(prompt) > max(max_length, len(whole.text)):
@@ -170,10 +171,14 @@ def _catalog(chat: Chat) -> str:
 
 
 def _digest(catalog: str) -> str:
-    return hashlib.sha256(catalog.encode()).hexdigest()[:16] if catalog else ""
+    """Of the tools in whatever order, "" for none."""
+    lines = "\n".join(sorted(catalog.split("\n")))
+    return hashlib.sha256(lines.encode()).hexdigest()[:16] if catalog else ""
 
 
-def _rules(chat: Chat, nonce: str, tools: str, schema: str, think: bool, require_call: bool) -> str:
+def _rules(chat: Chat, nonce: str, tools: str, schema: str, think: bool, require_call: bool,
+           knows_tools: bool = False) -> str:
+    """What stands last in the prompt. `tools` and `schema` are texts of those; `knows_tools`: of some before."""
     rules = []
     if shown_tools(chat):
         rules.append(tools + CALL_RULES.format(open=f"<call_{nonce}>", close=f"</call_{nonce}>"))
@@ -181,7 +186,7 @@ def _rules(chat: Chat, nonce: str, tools: str, schema: str, think: bool, require
             rules.append(REQUIRED)
         if not chat.parallel_tool_calls:
             rules.append(ONE_CALL)
-    elif chat.tools or any(message.tool_calls for message in chat.messages):
+    elif chat.tools or knows_tools or any(message.tool_calls for message in chat.messages):
         rules.append(NO_TOOLS)
     if chat.format.type == "json_object" or chat.format.type == "json_schema" and not chat.format.schema:
         rules.append(JSON_OBJECT)
@@ -207,10 +212,24 @@ def _with_newest_images(messages: Sequence[Message]) -> tuple[Sequence[Message],
             for message in messages], left_out
 
 
+def in_order(messages: Sequence[Message]) -> list[Message]:
+    """The messages, where results that follow one another stand in the order of their calls: clients send them in
+    the order in which they came to be, and an agent does not know the ids of the calls that it wrote itself."""
+    places: dict[str, int] = {}
+    group, keys = 0, []
+    for message in messages:
+        if message.role != "tool":
+            group += 1
+        if message.role == "assistant":
+            places = {call.id: at for at, call in enumerate(message.tool_calls)}
+        keys.append((group, places.get(message.tool_call_id, len(places)) if message.role == "tool" else -1))
+    return [messages[at] for at in sorted(range(len(messages)), key=keys.__getitem__)]
+
+
 def _units(messages: Sequence[Message]) -> list[list[Message]]:
     """The messages but the system's, in pieces that stay together: a call and its results are one."""
     units: list[list[Message]] = []
-    for message in messages:
+    for message in in_order(messages):
         if message.role == "system":
             continue
         if message.role == "tool" and units and units[-1][0].tool_calls:

@@ -47,7 +47,7 @@ def test_the_least_body_gives_every_default():
     assert parsed() == Chat(
         model="m", messages=(Message("user", ("hi",), None, (), None),), stream=False,
         n=1, stop=(), max_tokens=None, format=Format("text"),
-        tools=(), tool_choice=ToolChoice("none", ()), parallel_tool_calls=True, call_ids=True,
+        tools=(), tool_choice=ToolChoice("none", ()), parallel_tool_calls=True,
         reasoning_effort=None)
 
 
@@ -113,7 +113,6 @@ FIELDS = [
      (Tool("f", "", SCHEMA),)),
     ("old functions, answered in kind", {"functions": [{"name": "f"}]}, "functions", True),
     ("tools, not in the old form", {"tools": [tool()]}, "functions", False),
-    ("old functions have no ids", {"functions": [{"name": "f"}]}, "call_ids", False),
     ("old functions are called one at a time", {"functions": [{"name": "f"}], "parallel_tool_calls": True},
      "parallel_tool_calls", False),
     ("no tools", {"tools": [], "functions": []}, "tools", ()),

@@ -49,6 +49,9 @@ EQUAL = [
     ("arguments in another order", called(arguments='{"a":[2],"b":1}')),
     ("a number as JavaScript writes it", called(arguments='{"b": 1.0, "a": [2]}')),
     ("arguments as an object", called(arguments={"a": [2], "b": 1})),
+    ("another id", changed(2, tool_calls=[{**CALL, "id": "callx1"}])[:3] + [
+        {**MESSAGES[3], "tool_call_id": "callx1"}, *MESSAGES[4:], NEW]),
+    ("the name of the tool beside its result", changed(3, name="f")),
 ]
 OTHER = [
     ("another text", changed(1, content="v")), ("white space within", changed(0, content="s s")),
@@ -77,17 +80,30 @@ def test_what_counts(messages):
 
 @pytest.mark.parametrize("terms, options", [
     (("bob", "m"), {}), (("ann", "n"), {}), (("ann", "m", "x"), {}), (("an", "nm"), {}),
-    (("ann", "m"), {"tools": []}), (("ann", "m"), {"tools": [*TOOLS, {"function": {"name": "g"}}]}),
-    (("ann", "m"), {"tools": [{"function": {**TOOLS[0]["function"], "description": "d"}}]}),
-    (("ann", "m"), {"tools": [], "functions": [TOOLS[0]["function"]]}),
     (("ann", "m"), {"response_format": {"type": "json_object"}})], ids=str)
 def test_the_terms_count(terms, options):
     assert prefix([*MESSAGES, NEW], terms, **options).history != KNOWN
 
 
-def test_strict_which_changes_nothing_does_not_count():
-    tools = [{"function": {**TOOLS[0]["function"], "strict": True}}]
-    assert prefix([*MESSAGES, NEW], tools=tools).history == KNOWN
+@pytest.mark.parametrize("options", [
+    {"tools": []}, {"tools": [*TOOLS, {"function": {"name": "g"}}]},
+    {"tools": [{"function": {**TOOLS[0]["function"], "description": "d"}}]},
+    {"tools": [], "functions": [TOOLS[0]["function"]]},
+    {"tools": [{"function": {**TOOLS[0]["function"], "strict": True}}]}], ids=str)
+def test_the_tools_do_not_count(options):
+    assert prefix([*MESSAGES, NEW], **options).history == KNOWN
+
+
+def test_results_are_those_of_their_calls_in_any_order():
+    def talk(ids, results):
+        calls = [{**CALL, "id": id} for id in ids]
+        return prefix([*MESSAGES[:2], {"role": "assistant", "tool_calls": calls}, *(
+            {"role": "tool", "tool_call_id": id, "content": text} for id, text in results),
+            MESSAGES[4], NEW]).history
+    known = talk("ab", [("a", "1"), ("b", "2")])
+    assert known == talk("ab", [("b", "2"), ("a", "1")]) == talk("xy", [("x", "1"), ("y", "2")])
+    assert known == talk("ba", [("a", "2"), ("b", "1")])
+    assert known != talk("ab", [("a", "2"), ("b", "1")]) and known != talk("ab", [("a", "1")])
 
 
 @pytest.mark.parametrize("messages", [MESSAGES, MESSAGES[:2], [NEW], [NEW, MESSAGES[4]]], ids=len)

@@ -146,7 +146,7 @@ HISTORIES = [
         {"role": "tool", "tool_call_id": "a", "content": [{"type": "text", "text": "A"}]}],
      [("assistant", "", '<call_n0nce>{"id": "a", "name": "f", "arguments": {}}</call_n0nce>\n'
        '<call_n0nce>{"id": "b", "name": "g", "arguments": [1]}</call_n0nce>'),
-      ("tool", ' id="b" name="g"', "B"), ("tool", ' id="a" name="f"', "A")]),
+      ("tool", ' id="a" name="f"', "A"), ("tool", ' id="b" name="g"', "B")]),
     ("an id that is used again names its own call", [
         {"role": "assistant", "tool_calls": [call("0", "f", "{}")]},
         {"role": "tool", "tool_call_id": "0", "content": "A"},

@@ -120,6 +120,48 @@ def test_the_tokens_of_a_second_turn_are_cursors_and_say_what_was_cached(gate):
     assert all(usage["source"] == "upstream" for usage in usages)
 
 
+def renamed(talk):
+    """As a client that gives calls ids of its own: `call_ab` comes back as `callab`."""
+    talk.messages = json.loads(json.dumps(talk.messages).replace('"call_', '"call'))
+
+
+LOCATE = {"type": "function", "function": {"name": "locate", "description": "Finds a place.", "parameters": {
+    "type": "object", "properties": {"place": {"type": "string"}}}}}
+DATED = {"type": "function", "function": {**TIME["function"], "description": "It says the date too."}}
+CHANGES = [  # (name, the tools before, those after, whether the prompt shows them)
+    ("in another order", [WEATHER, TIME, LOCATE], [LOCATE, WEATHER, TIME], False),
+    ("one more", [WEATHER, TIME], [WEATHER, TIME, LOCATE], True),
+    ("one less", [WEATHER, TIME, LOCATE], [WEATHER, LOCATE], True),
+    ("another text", [WEATHER, TIME], [WEATHER, DATED], True)]
+
+
+@pytest.mark.parametrize("before, after, shown", [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES])
+def test_other_tools_and_other_ids_of_calls_keep_the_agent(gate, before, after, shown):
+    talk = Talk(gate)
+    message = talk.ask("What is the weather in Paris? Use get_weather", tools=before)
+    renamed(talk)
+    talk.ask(result({"id": message["tool_calls"][0]["id"].replace("_", "")}, "sunny"), tools=before)
+    message = talk.ask("And in Rome? Use get_weather", tools=after)
+    assert message["tool_calls"][0]["function"]["name"] == "get_weather"
+    renamed(talk)
+    talk.ask(result({"id": message["tool_calls"][0]["id"].replace("_", "")}, "rainy"), tools=after)
+    assert talk.kinds == ["new", "reused", "reused", "reused"]
+    [[_, second, third, last]] = prompts(gate)
+    assert ('"parameters"' in third) == shown and '"parameters"' not in second + last
+    assert all((tool["function"]["name"] in third) or not shown for tool in after)
+
+
+def test_a_tool_that_is_gone_cannot_be_called_any_more(gate):
+    talk = Talk(gate)
+    talk.ask("Hello", tools=[WEATHER, TIME])
+    gate.simulator.script({"replies": [
+        {"text": '{open}{"name": "get_time", "arguments": {}}{close}', "times": 1}, {"text": "It is late."}]})
+    message = talk.ask("What time is it?", tools=[WEATHER])
+    assert talk.kinds == ["new", "reused"] and not message.get("tool_calls")
+    talk.ask("Thanks")
+    assert talk.kind == "reused" and "Do not call tools" in prompts(gate)[0][-1]
+
+
 @both_ways
 @pytest.mark.parametrize("options", [{}, {"parallel_tool_calls": False}], ids=["parallel", "one by one"])
 def test_a_tool_loop_of_ten_steps_has_one_agent(gate, stream, options):
@@ -175,10 +217,6 @@ OTHERS = [
     ("another model", lambda talk: talk.options.update(model="gemini-3-flash")),
     ("the same model, thinking", lambda talk: talk.options.update(model=MODEL + "-thinking")),
     ("another effort", lambda talk: talk.options.update(reasoning_effort="high")),
-    ("other tools", lambda talk: talk.options.update(tools=[WEATHER, TIME])),
-    ("a tool described otherwise", lambda talk: talk.options.update(tools=[{**WEATHER, "function": {
-        **WEATHER["function"], "description": "Climate"}}])),
-    ("no tools", lambda talk: talk.options.pop("tools")),
     ("another response format", lambda talk: talk.options.update(response_format={"type": "json_object"})),
     ("another system text", lambda talk: talk.messages[0].update(content="Be long.")),
     ("another user message", lambda talk: talk.messages[1].update(content="Hallo")),

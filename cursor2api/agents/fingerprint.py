@@ -1,16 +1,17 @@
 """What an agent knows of a conversation, as a digest: whose it is, on what terms, and every message.
 
-Equal digests mean that an agent which knows the one may go on with the other. What clients change
-when they send a reply back is levelled: white space at the ends, null for "", the JSON of arguments.
+Equal digests mean that an agent which knows the one may go on with the other. What clients change when they
+send a reply back is levelled: white space at the ends, null for "", the JSON of arguments, the ids of tool calls
+and the order of their results. The tools do not count: an agent is told anew of those that have changed.
 """
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import groupby
 
 from ..chat import WholeCall, Chat, Message
+from ..prompt import in_order
 
 
 class Fingerprint:
@@ -20,36 +21,38 @@ class Fingerprint:
     """
 
     def __init__(self, chat: Chat, *terms: object):
-        self._call_ids = chat.call_ids
-        tools = [[tool.name, tool.description, tool.parameters] for tool in chat.tools]
-        self._hash = hashlib.sha256(_line([*terms, chat.call_ids, tools, chat.format.type,
-                                           chat.format.name, chat.format.schema]))
+        self._hash = hashlib.sha256(_line([*terms, chat.format.type, chat.format.name, chat.format.schema]))
+        self._calls: dict[str, int] = {}  # from the id of each call to its number in the conversation
+        self._count = 0
         self.history: str | None = None
-        last = max((at for at, message in enumerate(chat.messages) if message.role == "assistant"),
-                   default=len(chat.messages))
-        for at, message in enumerate(chat.messages):
+        messages = in_order(chat.messages)
+        last = max((at for at, message in enumerate(messages) if message.role == "assistant"),
+                   default=len(messages))
+        for at, message in enumerate(messages):
             if at == last + 1:
                 self.history = self._hash.hexdigest()
-            self._hash.update(_line(_levelled(message)))
+            for call in message.tool_calls:
+                self._calls[call.id] = self._count = self._count + 1
+            answers = self._calls.get(message.tool_call_id, message.tool_call_id)
+            self._hash.update(_line(_levelled(message, answers)))
 
     def after(self, text: str, calls: Sequence[WholeCall]) -> str:
         """The digest of all messages and of the reply to them, as its caller will send it back."""
-        if not self._call_ids:
-            calls = [replace(call, id="") for call in calls]
         then = self._hash.copy()
-        then.update(_line(_levelled(Message("assistant", (text,), tool_calls=tuple(calls)))))
+        then.update(_line(_levelled(Message("assistant", (text,), tool_calls=tuple(calls)), None)))
         return then.hexdigest()
 
 
-def _levelled(message: Message) -> list:
+def _levelled(message: Message, answers: int | str | None) -> list:
+    """`answers` is the number of the call whose result a message is, or an id that no call has."""
     parts = []
     for kind, group in groupby(message.content, type):
         if kind is not str:
             parts += [[image.url] for image in group]
         elif text := "\n".join(group).strip():
             parts.append(text)
-    calls = [[call.id, call.name, _arguments(call.arguments)] for call in message.tool_calls]
-    return [message.role, message.name, message.tool_call_id, parts, calls]
+    calls = [[call.name, _arguments(call.arguments)] for call in message.tool_calls]
+    return [message.role, None if isinstance(answers, int) else message.name, answers, parts, calls]
 
 
 def _arguments(text: str) -> str:

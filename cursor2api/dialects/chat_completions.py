@@ -175,7 +175,6 @@ def parse(body: dict, options: Options) -> Parsed:
         tools=tools,
         tool_choice=_tool_choice(given, tuple(tool.name for tool in tools)),
         parallel_tool_calls=given["parallel_tool_calls"] and not functions,
-        call_ids=not functions,
         reasoning_effort=given["reasoning_effort"],
     )
     include_usage = chat.stream and bool((given["stream_options"] or {}).get("include_usage"))

@@ -293,7 +293,7 @@ def _checked(reply: dict) -> dict:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """The standard library's, since it closes a reply whose caller has reset the connection; Werkzeug's does not."""
+    """The standard library's: unlike Werkzeug's it closes a reply whose caller has reset the connection."""
 
     daemon_threads = True
 

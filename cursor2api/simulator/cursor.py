@@ -407,7 +407,8 @@ class Simulator:
             if wanted in (None, run.id):
                 usage = {key: 0 if run.active else run.usage.get(key, 0) for key in fields}
                 # Here, unlike in a stream, the tokens of the cache are none of the input's.
-                usage["inputTokens"] -= min(usage["inputTokens"], usage["cacheReadTokens"] + usage["cacheWriteTokens"])
+                held = usage["cacheReadTokens"] + usage["cacheWriteTokens"]
+                usage["inputTokens"] -= min(usage["inputTokens"], held)
                 usage["totalTokens"] = sum(usage.values())
                 total.update(usage)
                 runs.append({"id": run.id, "usage": usage})

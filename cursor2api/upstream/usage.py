@@ -7,8 +7,8 @@ COUNTS = ("inputTokens", "outputTokens", "cacheReadTokens", "reasoningTokens")
 
 
 def usage_of(stated: object) -> Usage | None:
-    """None where no tokens of a prompt are stated: then the estimate is better. `inputTokens` are all tokens of the
-    prompt, those that a cache held too."""
+    """None where no tokens of a prompt are stated: then the estimate is better. `inputTokens` are all tokens of
+    the prompt, those that a cache held too."""
     if not isinstance(stated, dict):
         return None
     read, wrote, cached, thought = (_count(stated.get(name)) for name in COUNTS)
