@@ -135,8 +135,8 @@ def create_app(config: Config, upstream=None, dialects: Sequence[Dialect] = DIAL
     streams = config.max_streams or config.threads - 4
     return App(Service(
         config, upstream, agents, models, keys, Slots(streams, config.threads - streams - 2, time.monotonic),
-        Slots(UNPROVEN, UNPROVEN, time.monotonic, "as many callers' keys as it can try"), Metrics(streams),
-        read_page(config, keys)), dialects)
+        Slots(UNPROVEN, UNPROVEN, time.monotonic, "as many callers' keys as it can try"),
+        Metrics(streams, config.upstream_in_use or "none"), read_page(config, keys)), dialects)
 
 
 def application(development: bool = False) -> App:

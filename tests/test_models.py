@@ -352,3 +352,9 @@ def test_one_thread_at_a_time_fetches():
     for thread in threads:
         thread.join(30)
     assert len(fetches) == 1
+
+
+@pytest.mark.upstreams("simulator")
+def test_the_context_stands_under_each_name_that_clients_look_for(gate):
+    for model in gate.get("/v1/models").json()["data"]:
+        assert model["context_window"] == model["context_length"] == model["max_model_len"] >= 200_000

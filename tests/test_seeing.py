@@ -15,7 +15,7 @@ from test_service import client, fold, settled
 from cursor2api.logs import Formatter
 
 REPLY = {"replies": [{"text": "the-secret-reply", "thinking": "the-secret-thought", "times": 0,
-                      "usage": {"inputTokens": 70, "outputTokens": 9}}]}
+                      "usage": {"inputTokens": 70, "outputTokens": 9, "cacheReadTokens": 30}}]}
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
@@ -120,7 +120,9 @@ def test_metrics_count_right_across_workers_also_after_one_is_gone():
             assert until(lambda: values(gate).get(name) == count)
         found = values(gate)
         model = f'model="{MODEL}"'
-        assert found[f'cursor2api_tokens_total{{kind="prompt_tokens",{model}}}'] == 12 * 70
+        assert found[f'cursor2api_tokens_total{{key="default",kind="prompt_tokens",{model}}}'] == 12 * 70
+        assert found[f'cursor2api_tokens_total{{key="default",kind="cached_tokens",{model}}}'] == 12 * 30
+        assert found['cursor2api_agents_total{agent="new",upstream="simulator"}'] == 12
         assert found[f'cursor2api_deltas_total{{{model}}}'] == 12
         assert found[f'cursor2api_first_delta_seconds_count{{{model}}}'] == 12
         assert found['cursor2api_replies_total{closed_by="gateway",why="complete"}'] == 12

@@ -15,14 +15,16 @@ from .record import RequestRecord
 log = logging.getLogger("cursor2api")
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+TOKENS = "prompt_tokens", "cached_tokens", "completion_tokens"
 SECONDS = (.01, .03, .1, .3, 1, 3, 10, 30, 60, 120, 300, 600)
 
 
 class Metrics:
-    """This process counts alone until it is told where to `share` its counts."""
+    """This process counts alone until it is told where to `share` its counts. No label has a value of a caller's
+    own making: a name of a key, a model of the list, a status, a reason of ours or of Cursor's."""
 
-    def __init__(self, slots: int):
-        self._own, self._shared = CollectorRegistry(), None
+    def __init__(self, slots: int, upstream: str = ""):
+        self._own, self._shared, self._upstream = CollectorRegistry(), None, upstream
 
         def make(kind, name, help, *labels, **options):
             metric = kind(f"cursor2api_{name}", help, labels, registry=self._own, **options)
@@ -31,14 +33,15 @@ class Metrics:
 
         self._requests = make(Counter, "requests", "Requests.", "route", "status", "key")
         self._ends = make(Counter, "replies", "Replies, by who ended them and why.", "closed_by", "why")
-        self._agents = make(Counter, "agents", "Replies, by whose agent they came from.", "agent")
+        self._agents = make(Counter, "agents", "Replies, by whose agent they came from.", "agent", "upstream")
         self._seconds = make(Histogram, "request_seconds", "Time to the end of the reply.", "route",
                              buckets=SECONDS)
         self._queued = make(Histogram, "queue_seconds", "Wait for a slot.", buckets=SECONDS)
         self._first = make(Histogram, "first_delta_seconds", "Time to a stream's first delta.", "model",
                            buckets=SECONDS)
         self._deltas = make(Counter, "deltas", "Deltas that left.", "model")
-        self._tokens = make(Counter, "tokens", "Tokens, as usage states them.", "model", "kind")
+        self._tokens = make(Counter, "tokens", "Tokens, as usage states them; cached ones are within the prompt's.",
+                            "key", "model", "kind")
         self._streams = make(Gauge, "slots_used", "Slots in use.")
         make(Gauge, "slots", "Slots there are.").set(slots)
 
@@ -63,12 +66,12 @@ class Metrics:
         self._queued.observe(record.queued)
         self._ends.labels(closed_by, why).inc()
         if record.agent:
-            self._agents.labels(record.agent).inc()
+            self._agents.labels(record.agent, self._upstream).inc()
         if record.first is not None:
             self._first.labels(record.model).observe(record.first - record.started)
         self._deltas.labels(record.model).inc(record.deltas)
-        for kind in ("prompt_tokens", "completion_tokens") if record.usage else ():
-            self._tokens.labels(record.model, kind).inc(getattr(record.usage, kind))
+        for kind in TOKENS if record.usage else ():
+            self._tokens.labels(key, record.model, kind).inc(getattr(record.usage, kind))
 
     def share(self, folder: Path, name: str) -> None:
         """From now on other workers know what this one counts, and it what they do; its name is its own there."""

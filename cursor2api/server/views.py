@@ -79,7 +79,7 @@ def _model_objects(request: ApiRequest, service: Service) -> list[dict]:
         models = service.models.all(key)
     return [{"id": model.id + suffix, "object": "model", "created": service.models.created,
              "owned_by": "cursor2api", "max_tokens": MAX_TOKENS,
-             "context_window": model.context_window}
+             **dict.fromkeys(("context_window", "context_length", "max_model_len"), model.context_window)}
             for model in models if allowed is None or model.id in allowed
             for suffix in ("", THINKING)]
 
