@@ -47,8 +47,8 @@ def test_against_the_simulator_every_line_passes_and_no_key_shows():
     status, findings, printed = examine(None)
     assert status == 0 and {finding["status"] for finding in findings.values()} == {"PASS"}
     assert list(findings) == [
-        "settings", "key and models", "chats", "a chat, by an agent without a repository", "a streamed chat",
-        "a tool call", "a cancel", "nothing is left behind"]
+        "settings", "key and models", "chats", "a chat, by an agent without a repository", "a second turn",
+        "a streamed chat", "a tool call", "a cancel", "nothing is left behind"]
     assert KEY not in printed and "mine" not in printed
 
 
@@ -64,12 +64,13 @@ def test_the_sdk_is_examined_and_then_the_api_that_its_key_is_good_for(tmp_path)
     with serve() as simulator:
         status, _, printed = doctor("--yes", "--record", str(tmp_path), API_KEY="mine",
                                     **settings_of("sdk", simulator.url))
-        assert len(simulator.state["agents"]) == 8 and all(agent["deleted"] for agent in simulator.state["agents"])
+        assert len(simulator.state["agents"]) == 9 and all(agent["deleted"] for agent in simulator.state["agents"])
     found = {"sdk": {}, "cloud": {}, "": {}}
     for finding in map(json.loads, printed.splitlines()):
         found[finding["upstream"]][finding["check"]] = finding["status"]
     assert status == 0 and list(found["sdk"].items()) == [
         ("key and models", "PASS"), ("chats", "PASS"), ("recording", "WARN"), ("a chat", "PASS"),
+        ("a second turn", "PASS"),
         ("a streamed chat", "PASS"), ("a tool call", "PASS"), ("a cancel", "PASS"),
         ("nothing is left behind", "PASS")]
     assert set(found["cloud"].values()) == {"PASS"} and "recording" not in found["cloud"]
@@ -154,11 +155,13 @@ def test_its_server_closes_a_reply_whose_caller_resets_the_connection():
 class Answers:
     """In place of the doctor's own client: what a service says that does not keep to its word."""
 
-    def __init__(self, content=None, chunks=(), open=0):
-        self.content, self.chunks, self.open, self.seconds = content, chunks, open, 1.0
+    def __init__(self, content=None, chunks=(), open=0, cached=0):
+        self.content, self.chunks, self.open, self.cached, self.seconds = content, chunks, open, cached, 1.0
+        self.said = self.agent = ""
 
     def __call__(self, body):
-        return {"choices": [{"message": {"content": self.content}}]}
+        return {"choices": [{"message": {"content": self.content}}],
+                "usage": {"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": self.cached}}}
 
     def stream(self, body):
         for content, finish in self.chunks:
@@ -172,6 +175,7 @@ BROKEN = [
     ("no model is listed", lambda: the_doctor._models(SimpleNamespace(
         upstream=SimpleNamespace(models=list, left=set), models=SimpleNamespace(all=list)), set())),
     ("the reply has no text", lambda: the_doctor._chat(Answers())),
+    ("more is cached than was sent", lambda: the_doctor._second_turn(Answers("Salut", cached=6))),
     ("the stream has no text", lambda: the_doctor._stream(Answers(chunks=[("", "stop")]))),
     ("the stream has no finish", lambda: the_doctor._stream(Answers(chunks=[("one", None)]))),
     ("the stream ended before it was left", lambda: the_doctor._cancel(Answers(), wait=0)),
@@ -197,6 +201,30 @@ def test_a_risk_is_a_warning(name, script, environ, check, advice):
     status, findings, _ = examine(script, **environ)
     assert status == 0
     assert findings[check]["status"] == "WARN" and advice in findings[check]["advice"]
+
+
+@pytest.mark.parametrize("upstream", ["cloud", "uistream", "sdk"])
+def test_a_model_makes_twenty_tool_calls_of_rising_difficulty(upstream):
+    with serve() as simulator:
+        status, _, printed = doctor("--yes", "--tools", "20", "--models", f"{MODEL},gemini-3-flash",
+                                    **{**settings_of(upstream, simulator.url), "API_KEY": "mine"})
+        assert all(agent["deleted"] for agent in simulator.state["agents"] if not agent["id"].startswith("ui-"))
+    found = {finding["check"]: finding for finding in map(json.loads, printed.splitlines())
+             if finding["upstream"] == upstream}
+    for model in (MODEL, "gemini-3-flash"):
+        assert found[f"20 tool calls by {model}"]["detail"] == "20 right, 0 repaired, 0 failed"
+    assert status == 0 and {finding["status"] for finding in found.values()} <= {"PASS", "WARN"}
+
+
+def test_calls_that_are_repaired_or_do_not_come_are_named():
+    script = {"replies": [
+        {"when": "Zürich", "text": "I cannot.", "times": 0},
+        {"when": "poem.txt", "text": '{open}{"name": "write_file", "arguments": {"path": 5}}{close}'}]}
+    _, findings, _ = examine(script, "--tools", "20")
+    found = next(found for check, found in findings.items() if check.startswith("20 tool calls by "))
+    assert found["status"] == "WARN" and found["advice"]
+    assert found["detail"] == (
+        "18 right, 1 repaired, 1 failed: letters of other scripts (failed), newlines (repaired)")
 
 
 def test_without_leave_nothing_that_costs_is_done():

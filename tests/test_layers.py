@@ -51,8 +51,8 @@ ASIDE = {
     **{name: SIMULATOR - {name} for name in SIMULATOR}, "simulator.bridge": {"simulator.cursor"},
     "simulator": SIMULATOR, "simulator.__main__": SIMULATOR,
     "upstream.sdk.keeper": set(),
-    "doctor.recorder": {"events", "prompt"}, "doctor.__main__": {"doctor.doctor"},
-    "doctor.doctor": {"config", "errors", "start", "doctor.recorder"}}
+    "doctor.tools": set(), "doctor.recorder": {"events", "prompt"}, "doctor.__main__": {"doctor.doctor"},
+    "doctor.doctor": {"config", "errors", "start", "doctor.recorder", "doctor.tools"}}
 PURE = {name for name, room in ROOMS.items() if room <= ROOMS["dialects.served"]} - {
     "logs", "models"} | {"agents.fingerprint"}
 WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
@@ -63,7 +63,7 @@ FOREIGN = {
     "server.page": {"werkzeug"}, "server.request": {"werkzeug"}, "server.serve": {"werkzeug"},
     "server.views": {"werkzeug"}, "server.dispatch": {"werkzeug"},
     "server.worker": {"gunicorn"}, "simulator.cursor": {"werkzeug"}, "simulator.demands": {"werkzeug"},
-    "doctor.doctor": {"werkzeug"}, "start": {"dotenv"}}
+    "start": {"dotenv"}}
 
 
 def module(path):

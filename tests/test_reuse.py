@@ -796,8 +796,8 @@ def test_the_official_clients_own_messages_find_the_agent_again(gate):
 
 def test_the_log_and_the_metrics_say_which_agent_it_was(gate):
     def count():
-        return float((re.findall(r'^cursor2api_agents_total{agent="reused",upstream="simulator"} (.*)', gate.get("/metrics").text,
-                                 re.M) or [0])[0])
+        name = 'cursor2api_agents_total{agent="reused",upstream="simulator"}'
+        return float((re.findall(f"^{name} (.*)", gate.get("/metrics").text, re.M) or [0])[0])
 
     before = count()
     talk = talked(gate)

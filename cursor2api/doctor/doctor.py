@@ -1,7 +1,7 @@
 """The doctor: whether everything is right with the settings, the key and each upstream, checked on the
 machine where the service will run, by the service itself on a port of this machine.
 
-    python -m cursor2api.doctor [--yes] [--json] [--record DIR [--content]]
+    python -m cursor2api.doctor [--yes] [--json] [--record DIR [--content]] [--tools COUNT [--models ID,ID]]
 
 The status is 0 when nothing has failed, 1 when something has.
 """
@@ -13,7 +13,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -25,9 +25,10 @@ from .. import start
 from ..config import DEVELOPMENT_KEY, Config, ConfigError
 from ..errors import ApiError
 from .recorder import Recorder
+from .tools import Failed, try_tools
 
 PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
-CHATS = 4
+CHATS = 5
 SLOW_S = 30
 FORMS = {"cloud": "cloud", "simulator": "cloud", "uistream": "ui"}  # what is recorded: how its files' names begin
 KEYS = "https://cursor.com/dashboard, Integrations"
@@ -62,14 +63,6 @@ class Finding:
     advice: str = ""
 
 
-class Failed(Exception):
-    """A check has failed: what was found, and what to do about it."""
-
-    def __init__(self, detail: str, advice: str = ""):
-        super().__init__(detail)
-        self.detail, self.advice = detail, advice
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="doctor", description="Checks settings, key and upstreams.")
     parser.add_argument("--yes", action="store_true", help="make the chats that cost something, unasked")
@@ -78,9 +71,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--content", action="store_true", help="with --record: leave texts as they are")
     parser.add_argument("--wait", type=float, default=90, metavar="SECONDS",
                         help="longest wait for what should end by itself (90)")
+    parser.add_argument("--tools", type=int, default=0, metavar="COUNT",
+                        help="have models make so many tool calls of rising difficulty, 20 for all kinds")
+    parser.add_argument("--models", default="", metavar="ID,ID",
+                        help="with --tools: which models, in place of the first alone")
     options = parser.parse_args(arguments)
     worst = 0
-    for finding in examine(options.yes or _asked, options.wait, options.record, options.content):
+    for finding in examine(options.yes or _asked, options.wait, options.record, options.content, options.tools,
+                           tuple(filter(None, options.models.split(",")))):
         worst = max(worst, finding.status == FAIL)
         if options.json:
             print(json.dumps(asdict(finding)), flush=True)
@@ -98,9 +96,10 @@ def _asked(cost: str) -> bool:
 
 
 def examine(agreed: bool | Callable[[str], bool], wait: float, record: Path | None = None,
-            content: bool = False) -> Iterator[Finding]:
+            content: bool = False, tools: int = 0, models: Sequence[str] = ()) -> Iterator[Finding]:
     """All findings, as they come. `agreed` is asked with what the chats cost, before each upstream's;
-    `wait` is the longest time, in seconds, for what should end by itself."""
+    `wait` is the longest time, in seconds, for what should end by itself; `tools` is how many tool calls each of
+    the `models` makes."""
     try:
         config = Config.read(start.environment())
         start.create_app(config)
@@ -122,14 +121,14 @@ def examine(agreed: bool | Callable[[str], bool], wait: float, record: Path | No
         yield Finding(FAIL, "", "upstream", "none is configured",
                       f"set CURSOR_API_KEY to a key from {KEYS}, or UISTREAM_URL")
     for name in config.upstreams:
-        yield from _upstream(config, name, agreed, wait, record, content)
+        yield from _upstream(config, name, agreed, wait, record, content, tools, models)
 
 
-def _upstream(config: Config, name: str, agreed, wait: float, record: Path | None, content: bool
-              ) -> Iterator[Finding]:
+def _upstream(config: Config, name: str, agreed, wait: float, record: Path | None, content: bool, tools: int,
+              models: Sequence[str]) -> Iterator[Finding]:
     key = f"doctor-{secrets.token_hex(12)}"
     config = replace(config, upstream=name, api_key=(("doctor", key),), api_key_file="", key_limits=(),
-                     kilo_tool_strict=False, heartbeat_s=2.0, sweep_s=0.0, keep_agents=0, warm_agents=0)
+                     kilo_tool_strict=False, heartbeat_s=2.0, sweep_s=0.0, keep_agents=1, warm_agents=0)
     recorder = Recorder(start.make_upstream(config), config.cursor_api_key)
     application = start.create_app(config, recorder)
     before: set[str] = set()
@@ -152,7 +151,9 @@ def _upstream(config: Config, name: str, agreed, wait: float, record: Path | Non
             yield listed
             if listed.status == FAIL:
                 return
-            cost = f"{CHATS} small chats through {name} follow. {COSTS[name]}"
+            ask = Caller(port, key, service.models.all()[0].id)
+            models = models or (ask.model,)
+            cost = f"{CHATS + tools * len(models)} small chats through {name} follow. {COSTS[name]}"
             if agreed is not True and not agreed(cost):
                 yield Finding(WARN, name, "chats", f"not made: {cost}", "run again with --yes")
                 return
@@ -160,7 +161,6 @@ def _upstream(config: Config, name: str, agreed, wait: float, record: Path | Non
             if record and name not in FORMS:
                 yield Finding(WARN, name, "recording", "what it says is not recorded",
                               "record what another upstream says")
-            ask = Caller(port, key, service.models.all()[0].id)
             form = FORMS.get(name)
             chat = check("a chat, by an agent without a repository" if form == "cloud" else "a chat",
                          lambda: _chat(ask))
@@ -168,11 +168,17 @@ def _upstream(config: Config, name: str, agreed, wait: float, record: Path | Non
             _save(recorder, record, f"{form}_chat", content)
             if chat.status == FAIL:
                 return
-            for title, work, file in (("a streamed chat", _stream, "stream"), ("a tool call", _tool, "tool"),
-                                      ("a cancel", partial(_cancel, wait=wait), None)):
+            for title, work, file in (
+                    ("a second turn", _second_turn, None), ("a streamed chat", _stream, "stream"),
+                    ("a tool call", _tool, "tool"), ("a cancel", partial(_cancel, wait=wait), None),
+                    *((f"{tools} tool calls by {model}", partial(_tools, model=model, count=tools,
+                                                                 recorder=recorder), None)
+                      for model in models if tools)):
                 yield check(title, lambda: work(ask))
                 if file:
                     _save(recorder, record, f"{form}_{file}", content)
+                recorder.taken()
+        service.agents.close()
         yield check("nothing is left behind", lambda: _left(recorder, before, wait))
 
 
@@ -186,11 +192,27 @@ def _models(service, before: set[str]) -> str:
     return f"{len(models)}, such as {models[0].id}"
 
 
+HELLO = {"role": "user", "content": "Say hello in one word."}
+
+
 def _chat(ask: "Caller") -> str:
-    reply = ask({"messages": [{"role": "user", "content": "Say hello in one word."}]})
+    reply = ask({"messages": [HELLO]})
+    ask.said = reply["choices"][0]["message"]["content"]
     if not reply["choices"][0]["message"]["content"]:
         raise Failed("the reply has no text", "try again; if it stays so, record it with --record")
     return f"{reply['usage']['total_tokens']} tokens ({reply['usage']['source']}), {ask.seconds:.1f} s"
+
+
+def _second_turn(ask: "Caller") -> str:
+    """The chat goes on: its agent is kept where agents can be."""
+    reply = ask({"messages": [HELLO, {"role": "assistant", "content": ask.said},
+                              {"role": "user", "content": "Now in French."}]})
+    usage = reply["usage"]
+    prompt, cached = usage["prompt_tokens"], usage["prompt_tokens_details"]["cached_tokens"]
+    if prompt < cached:
+        raise Failed(f"{prompt} tokens of a prompt, of which {cached} cached", "please report this")
+    return (f"{ask.agent} agent, {cached} of {prompt} tokens cached ({100 * cached // max(1, prompt)} %), "
+            f"{ask.seconds:.1f} s")
 
 
 def _stream(ask: "Caller") -> Finding | str:
@@ -213,6 +235,13 @@ def _tool(ask: "Caller") -> str:
         {"role": "user", "content": "What is the weather in Paris? Use get_weather."}]})
     call = reply["choices"][0]["message"]["tool_calls"][0]["function"]
     return f"{call['name']} {call['arguments']}"
+
+
+def _tools(ask: "Caller", model: str, count: int, recorder: Recorder) -> Finding | str:
+    found, names = try_tools(ask, count, model, lambda: recorder.follow_ups)
+    detail = ", ".join(f"{number} {outcome}" for outcome, number in found.items())
+    return Finding(WARN, detail=f"{detail}: {', '.join(names)}", advice=(
+        "use another model for tools")) if found["failed"] else detail
 
 
 def _cancel(ask: "Caller", wait: float) -> str:
@@ -245,6 +274,8 @@ class Caller:
     def __init__(self, port: int, key: str, model: str):
         self.port, self.key, self.model = port, key, model
         self._begun = 0.0
+        self.agent = ""  # whose the last reply was
+        self.said = ""   # the text of the first chat
 
     @property
     def seconds(self) -> float:
@@ -280,7 +311,9 @@ class Caller:
                 self._begun = time.monotonic()
                 connection.request("POST", "/v1/chat/completions", json.dumps({"model": self.model, **body}),
                                    headers)
-            yield connection.getresponse()
+            response = connection.getresponse()
+            self.agent = response.headers.get("x-cursor2api-agent", "")
+            yield response
         finally:
             connection.close()
 

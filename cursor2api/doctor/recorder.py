@@ -19,7 +19,8 @@ class Recorder:
     def __init__(self, upstream, key: str):
         self._upstream, self._key = upstream, key
         self._said: list[bytes] = []
-        self._events: list[Event] = []
+        self.events: list[Event] = []
+        self.follow_ups = 0  # how often a model was asked once more within a reply
         if http := getattr(upstream, "http", None):
             http.tap = self._said.append
 
@@ -27,13 +28,13 @@ class Recorder:
         return getattr(self._upstream, name)
 
     def open(self, plan: Prompt, key: str = "", **more) -> "_Stream":
-        return _Stream(self._upstream.open(plan, key, **more), self._events)
+        return _Stream(self._upstream.open(plan, key, **more), self)
 
     def taken(self) -> tuple[bytes, list[Event]]:
         """The bytes and the events since the last time."""
-        said, events = b"".join(self._said), list(self._events)
+        said, events = b"".join(self._said), list(self.events)
         self._said.clear()
-        self._events.clear()
+        self.events.clear()
         return said, events
 
     def reply(self, said: bytes, events: list[Event], content: bool) -> tuple[bytes, list[list]]:
@@ -59,16 +60,20 @@ class Recorder:
 
 
 class _Stream:
-    def __init__(self, stream, events: list[Event]):
-        self._stream, self._kept = stream, events
+    def __init__(self, stream, recorder: Recorder):
+        self._stream, self._recorder = stream, recorder
 
     def __getattr__(self, name: str):
         return getattr(self._stream, name)
 
     def __iter__(self) -> Iterator[Event]:
         for event in self._stream:
-            self._kept.append(event)
+            self._recorder.events.append(event)
             yield event
+
+    def follow_up(self, *prompt) -> None:
+        self._recorder.follow_ups += 1
+        self._stream.follow_up(*prompt)
 
 
 def _line(line: bytes) -> bytes:

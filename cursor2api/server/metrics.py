@@ -33,14 +33,15 @@ class Metrics:
 
         self._requests = make(Counter, "requests", "Requests.", "route", "status", "key")
         self._ends = make(Counter, "replies", "Replies, by who ended them and why.", "closed_by", "why")
-        self._agents = make(Counter, "agents", "Replies, by whose agent they came from.", "agent", "upstream")
+        self._agents = make(Counter, "agents", "Replies, by whose agent they came from.", "agent",
+                            "upstream")
         self._seconds = make(Histogram, "request_seconds", "Time to the end of the reply.", "route",
                              buckets=SECONDS)
         self._queued = make(Histogram, "queue_seconds", "Wait for a slot.", buckets=SECONDS)
         self._first = make(Histogram, "first_delta_seconds", "Time to a stream's first delta.", "model",
                            buckets=SECONDS)
         self._deltas = make(Counter, "deltas", "Deltas that left.", "model")
-        self._tokens = make(Counter, "tokens", "Tokens, as usage states them; cached ones are within the prompt's.",
+        self._tokens = make(Counter, "tokens", "Tokens, as usage states them; the prompt's include cached ones.",
                             "key", "model", "kind")
         self._streams = make(Gauge, "slots_used", "Slots in use.")
         make(Gauge, "slots", "Slots there are.").set(slots)

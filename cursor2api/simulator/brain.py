@@ -118,6 +118,8 @@ def shorten(text: str) -> str:
 def calls(reading: Reading, message: str) -> str:
     """The calls that are called for and were not made since the user last spoke, or nothing."""
     rules, tools = reading.rules, reading.tools
+    if given := dictated(message, tools):
+        return "\n".join(call(reading, name, arguments) for name, arguments in given)
     since = reading.blocks[reading.last("user") + 1:]
     made = {match for role, attributes, content in since for match in re.findall(
         r'name=?"?:?\s*"([^"]+)"', attributes if role == "tool" else content)}
@@ -132,6 +134,16 @@ def calls(reading: Reading, message: str) -> str:
     if re.search(r"(?i)\b(?:at most|only|exactly|more than) (?:one|1|a single)\b", rules):
         made_of = made_of[:1]
     return "\n".join(call(reading, name, build(tools[name], Facts(said))) for name, said in made_of)
+
+
+def dictated(message: str, tools: dict) -> list[tuple[str, dict]]:
+    """The calls whose arguments a message gives as JSON: `NAME with exactly these arguments: {...}`."""
+    decoder, found, at = json.JSONDecoder(), [], 0
+    while match := re.compile(r"([\w-]+) with exactly these arguments: (?={)").search(message, at):
+        arguments, at = decoder.raw_decode(message, match.end())
+        if match[1] in tools:
+            found.append((match[1], arguments))
+    return found
 
 
 def texts_of(schema: dict) -> list[str]:
