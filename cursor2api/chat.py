@@ -70,7 +70,9 @@ class Format:
 class Chat:
     """A request that we can serve: `n` replies to the `messages`, each on the terms of the other fields.
 
-    `call_ids`: the caller is told the ids of tool calls, and its history holds them.
+    `call_ids`: the caller is told the ids of tool calls, and its history holds them. `think`: the model thinks
+    where it has a variant for that. `hide_thinking`: none of that is shown, whatever the service shows else.
+    `whole_history`: a conversation that is too long is refused; else its oldest turns are left out.
     """
 
     model: str
@@ -85,3 +87,6 @@ class Chat:
     parallel_tool_calls: bool = True
     call_ids: bool = True
     reasoning_effort: str | None = None
+    think: bool = False
+    hide_thinking: bool = False
+    whole_history: bool = False
