@@ -68,7 +68,12 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A request that we can serve: `n` replies to the `messages`, each on the terms of the other fields."""
+    """A request that we can serve: `n` replies to the `messages`, each on the terms of the other fields.
+
+    `think`: the model thinks where it has a variant for that. `hide_thinking`: none of that is shown, whatever the
+    service shows else. `whole_history`: a conversation that is too long is refused; else its oldest turns are left
+    out.
+    """
 
     model: str
     messages: tuple[Message, ...]
@@ -81,3 +86,6 @@ class Chat:
     tool_choice: ToolChoice = ToolChoice("none")
     parallel_tool_calls: bool = True
     reasoning_effort: str | None = None
+    think: bool = False
+    hide_thinking: bool = False
+    whole_history: bool = False

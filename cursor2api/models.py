@@ -136,20 +136,21 @@ class Models:
         known = self._known("")
         known.next = min(known.next, self._clock() + RETRY_S)
 
-    def choose(self, name: str, effort: str | None = None, key: str = "") -> Choice:
-        """The model for a caller's name. Raises BadRequest model_not_found."""
+    def choose(self, name: str, effort: str | None = None, key: str = "", think: bool = False) -> Choice:
+        """The model for a caller's name; with `think` in its thinking variant, if it has one. Raises BadRequest
+        model_not_found."""
         asked = self._aliases.get(name, name)
         known = {model.id: model for model in self.all(key)}
         names = {alias: model for model in known.values() for alias in model.aliases} | known
         short = asked.rpartition("/")[2]
         for id in dict.fromkeys((asked, self._aliases.get(short, short))):
-            model, think = names.get(id), False
+            model, named = names.get(id), False
             if model is None and id.endswith(THINKING):
                 base = id.removesuffix(THINKING)
                 base = self._aliases.get(base, base)
-                model, think = names.get(base), True
+                model, named = names.get(base), True
             if model is not None:
-                return _choice(model, think, effort)
+                return _choice(model, named, think, effort)
         raise BadRequest(f"Invalid model: {name}", code="model_not_found", param="model")
 
     def _known(self, key: str) -> _List:
@@ -203,8 +204,9 @@ def _failure(known: _List) -> ApiError:
     return (known.error or UpstreamTimeout("The model list has not come in time")).with_traceback(None)
 
 
-def _choice(model: Model, think: bool, effort: str | None) -> Choice:
-    wanted = {"thinking": "true"} if think and "true" in model.parameters.get("thinking", ()) else {}
+def _choice(model: Model, named: bool, think: bool, effort: str | None) -> Choice:
+    """`named` is whether the name asks for thinking, which is had by instruction if there is no variant."""
+    wanted = {"thinking": "true"} if (named or think) and "true" in model.parameters.get("thinking", ()) else {}
     if model.variant(wanted) is None:
         wanted = {}
     effort_used = False
@@ -213,7 +215,7 @@ def _choice(model: Model, think: bool, effort: str | None) -> Choice:
             wanted, effort_used = wanted | {id: effort}, True
             break
     params = tuple(model.variant(wanted).items()) if wanted else ()
-    return Choice(model, model.id + THINKING * think, params, think and "thinking" not in wanted, effort_used)
+    return Choice(model, model.id + THINKING * named, params, named and "thinking" not in wanted, effort_used)
 
 
 def _model(item: dict) -> Model | None:

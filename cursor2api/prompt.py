@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .chat import Chat, Image, Message, Tool
+from .errors import BadRequest
 from .tokens import tokens
 
 MAX_IMAGES = 5  # of a prompt, by Cursor's rule
@@ -99,7 +100,8 @@ class Prompt:
 def plan(chat: Chat, model: str, params: tuple[tuple[str, str], ...], nonce: str, *,
          inject: str = "", max_length: int = 0, think: bool = False, require_call: bool = False) -> Prompt:
     """The plan for a chat. `max_length` is in characters, 0 for none; `think` asks for thinking by
-    instruction; `require_call` asks for a tool call whatever the chat's tool_choice is."""
+    instruction; `require_call` asks for a tool call whatever the chat's tool_choice is. Raises BadRequest for a
+    whole_history that is longer."""
     head = RULES + _system(chat.messages, nonce, inject)
     catalog = _catalog(chat)
     tail = _rules(chat, nonce, TOOLS.format(catalog=catalog), JSON_SCHEMA, think, require_call)
@@ -112,6 +114,8 @@ def plan(chat: Chat, model: str, params: tuple[tuple[str, str], ...], nonce: str
         for indices in _expendable(units):
             if size <= max_length:
                 break
+            if chat.whole_history:
+                raise _too_long("\n\n".join(filter(None, [head, *rendered, tail])), max_length)
             dropped.update(indices)
             size -= sum(len(rendered[index]) + 2 for index in indices)
     kept = [index for index in range(len(units)) if index not in dropped]
@@ -120,6 +124,12 @@ def plan(chat: Chat, model: str, params: tuple[tuple[str, str], ...], nonce: str
         model=model, params=params, images=_images(messages), images_left_out=images_left_out,
         text="\n\n".join([head, *(rendered[index] for index in kept), *([tail] if tail else [])]),
         briefing=Briefing(nonce, _digest(catalog), sum(map(len, units)) - len(messages)))
+
+
+def _too_long(text: str, max_length: int) -> BadRequest:
+    """In words by which Anthropic's clients know that they must shorten the conversation."""
+    return BadRequest(f"prompt is too long: {tokens(text)} tokens > {max_length // 4} maximum",
+                      code="prompt_too_long", param="messages")
 
 
 def follow_up(whole: Prompt, chat: Chat, known: Briefing, *, max_length: int = 0, think: bool = False,

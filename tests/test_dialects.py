@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from conftest import MODEL
@@ -10,7 +11,7 @@ from werkzeug.test import Client
 from cursor2api.start import create_app
 from cursor2api.chat import Chat, Message, Tool, ToolChoice
 from cursor2api.config import Config
-from cursor2api.dialects import Answer, Dialect, Frame, Parsed, Route
+from cursor2api.dialects import Answer, Dialect, Frame, ModelForm, Parsed, Route
 from cursor2api.dialects.checks import Parameter, array, boolean, integer, read_parameters, string
 from cursor2api.dialects.served import DIALECTS
 from cursor2api.errors import BadRequest
@@ -24,6 +25,9 @@ PARAMETERS = (
     Parameter("until", "array", "", (), "honoured", "Stop sequences.", array(string())),
     Parameter("tool", "string", "", None, "honoured", "A tool that must be called.", string()),
     Parameter("times", "integer", "", 1, "honoured", "How many replies.", integer(1, 9)),
+    Parameter("deep", "boolean", "", False, "honoured", "Think, where the model can.", boolean),
+    Parameter("quiet", "boolean", "", False, "honoured", "Show no thinking.", boolean),
+    Parameter("all", "boolean", "", False, "honoured", "Leave nothing out.", boolean),
     Parameter("mood", "string", "", None, "ignored", "Nothing.", string()))
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
@@ -31,8 +35,10 @@ SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "require
 def parse(body, options):
     given, ignored = read_parameters(body, PARAMETERS, options.strict_params)
     tools = (Tool(given["tool"], "", SCHEMA),) if given["tool"] else ()
-    chat = Chat(given["who"], (Message("user", (given["say"],)),), stream=given["live"], n=given["times"],
-                stop=tuple(given["until"]), tools=tools,
+    told = [Message(role, (text,)) for role, text in zip(("user", "assistant") * 9, given["say"].split("|"))]
+    chat = Chat(given["who"], tuple(told), stream=given["live"], n=given["times"],
+                stop=tuple(given["until"]), tools=tools, think=given["deep"], hide_thinking=given["quiet"],
+                whole_history=given["all"],
                 tool_choice=ToolChoice("required" if tools else "none"))
     return Parsed(chat, {"greeting": body.get("greeting", "hello")}, ignored)
 
@@ -71,7 +77,7 @@ class Writer:
 
     def body(self, replies, usage):
         return {"greeting": self._wishes["greeting"], "tokens": usage.completion_tokens, "replies": [
-            {"text": reply.text, "calls": [[call.name, call.arguments] for call in reply.calls],
+            {"text": reply.reasoning + reply.text, "calls": [[call.name, call.arguments] for call in reply.calls],
              "why": reply.finish.reason, "at": reply.finish.stop_sequence} for reply in replies]}
 
 
@@ -94,7 +100,9 @@ TOY = Dialect("toy", "A toy", ("/v1/toys/play", "/play"), PARAMETERS, parse, Wri
               routes=(Route("weigh", "POST", ("/v1/toys/weigh", "/weigh"), "Its tokens", weigh),
                       Route("named", "GET", ("/v1/toys/play/<name>",), "A name", name),
                       Route("forget", "DELETE", ("/v1/toys/play/<name>",), "No name", name)),
-              id_header="toy-id")
+              id_header="toy-id", call_id="toy_", headers=("toy-version", "toy-mood"),
+              models=ModelForm(lambda model: {"toy": model["id"]},
+                               lambda models, query: {"toys": len(models), "asked": query}))
 
 
 class Service:
@@ -105,15 +113,16 @@ class Service:
         self.app = create_app(Config.read({
             "UPSTREAM": "cloud", "API_KEY": "key", "CURSOR_API_KEY": "k", "CURSOR_BASE_URL": simulator.url,
             "KEEP_AGENTS": "0", "RETRY_S": "0.01", **settings}), dialects=(*DIALECTS, TOY))
-        self._client = Client(self.app)
+        self.client = Client(self.app)
 
-    def ask(self, path="/v1/toys/play", method="POST", key="key", data=None, reply=(), **body):
+    def ask(self, path="/v1/toys/play", method="POST", key="key", data=None, reply=(), headers=(), **body):
         """`reply` adds to what the simulator is told to say; with None it has words of its own."""
         self.simulator.script({"replies": [] if reply is None else [
             {"text": "one two three", "times": 0, "twins": False, **dict(reply)}]})
         data = json.dumps({"who": MODEL, "say": "Hi", **body}).encode() if data is None else data
-        response = self._client.open(path, method=method, data=data, headers={
-            "Authorization": f"Bearer {key}", "Content-Type": "application/json", "x-request-id": "req_1"})
+        response = self.client.open(path, method=method, data=data, headers={
+            "Authorization": f"Bearer {key}", "Content-Type": "application/json", "x-request-id": "req_1",
+            **dict(headers)})
         response.get_data()
         response.close()
         return response
@@ -187,6 +196,73 @@ def test_a_call_is_the_same_event_in_every_dialect(service, live):
     else:
         (call,), = [reply["calls"] for reply in response.json["replies"]]
     assert call[0] == "get_weather" and "city" in json.loads(call[1])
+
+
+def test_the_ids_of_calls_begin_as_the_dialect_says(service):
+    class Ids(Writer):
+        def body(self, replies, usage):
+            return {"ids": [call.id for call in replies[0].calls]}
+
+    one = service()
+    one.app = create_app(one.app.service.config, dialects=(replace(TOY, writer=Ids),))
+    one.client = Client(one.app)
+    (id,) = one.ask(reply=None, say="How is the weather?", tool="get_weather").json["ids"]
+    assert re.fullmatch("toy_[0-9a-f]{24}", id)
+    one.app.service.close()
+
+
+def test_thinking_is_chosen_where_the_model_has_it_and_hidden_on_wish(service):
+    one, reply = service(EXPOSE_THINKING="true"), {"thinking": "hm ", "text": "so"}
+    for asked, params, said in [({}, {}, "hm so"), ({"deep": True}, {"thinking": "true"}, "hm so"),
+                                ({"deep": True, "quiet": True}, {"thinking": "true"}, "so")]:
+        assert one.ask(reply=reply, **asked).json["replies"][0]["text"] == said
+        told = one.simulator.state["agents"][-1]["params"]
+        assert told.get("thinking") == params.get("thinking")
+        assert "thinking>" not in one.simulator.state["agents"][-1]["runs"][0]["prompt"]
+
+
+def test_a_conversation_that_is_too_long_is_cut_or_refused(service):
+    one, long = service(MAX_INPUT_LENGTH="2000"), "|".join(["word " * 200] * 5)
+    cut = one.ask(say=long)
+    assert cut.status_code == 200 and cut.headers["x-cursor2api-left-out"]
+    refused = one.ask(say=long, all=True)
+    length, most = re.fullmatch(r"prompt is too long: (\d+) tokens > (\d+) maximum", refused.json["oops"]).groups()
+    assert refused.status_code == 400 and int(length) > 1000 and int(most) == 500
+    assert one.ask("/v1/toys/weigh", say=long, all=True).json["tokens"] == int(length)
+    assert one.ask(say="word " * 1000, all=True).status_code == 200  # nothing could be left out
+
+
+TOYS = {"toy-version": "1"}
+
+
+def test_a_header_tells_whose_form_a_shared_path_answers_in(service):
+    one = service()
+    models = one.ask("/v1/models", "GET").json["data"]
+    assert one.ask("/v1/models?a=1", "GET", headers=TOYS).json == {"toys": len(models), "asked": {"a": "1"}}
+    id = models[0]["id"]
+    assert one.ask(f"/v1/models/{id}", "GET").json == models[0]
+    assert one.ask(f"/v1/models/{id}", "GET", headers=TOYS).json == {"toy": id}
+    for path, status in [("/v1/models/nobody", 404), ("/v1/nothing", 404)]:
+        assert one.ask(path, "GET").json.keys() == {"error"}
+        answer = one.ask(path, "GET", headers=TOYS)
+        assert (answer.status_code, answer.json["of"], answer.headers["toy-id"]) == (status, "req_1", "req_1")
+    chat = one.ask("/v1/chat/completions", headers=TOYS, model=MODEL, messages=[{"role": "user", "content": "Hi"}])
+    assert chat.json["object"] == "chat.completion" and "toy-id" not in chat.headers
+
+
+@pytest.mark.parametrize("path, expected, drop", [
+    ("/v1/v1/toys/play", "/v1/toys/play", ": drop /v1 from it"), ("/api/toys/play", "/v1/toys/play", ""),
+    ("/v1/openai/v1/toys/play/", "/v1/toys/play", ": drop /v1/openai from it")])
+def test_a_base_url_that_is_too_long_is_told_of(service, path, expected, drop):
+    answer = service().ask(path)
+    assert answer.status_code == 404 and answer.json["oops"].endswith(
+        f"expected {expected}, the base URL is too long{drop}")
+
+
+def test_pages_of_other_origins_may_send_its_headers_and_read_its_id(service):
+    headers = service().ask("/v1/toys/play", "OPTIONS").headers
+    assert {"toy-version", "toy-mood", "x-api-key"} <= {*headers["Access-Control-Allow-Headers"].split(", ")}
+    assert {"toy-id", "x-request-id"} <= {*headers["Access-Control-Expose-Headers"].split(", ")}
 
 
 def test_silence_is_filled_with_its_heartbeats(service):

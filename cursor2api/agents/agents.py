@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 from ..chat import Chat, WholeCall
 from ..config import Config
-from ..errors import ApiError
+from ..errors import ApiError, BadRequest
 from ..models import Choice
 from ..prompt import follow_up, plan
 from .conversation import Conversation
@@ -25,10 +25,12 @@ NO_NONCE = "0" * 8
 TEND_S = 10.0  # between two looks at what is too old or missing
 
 
-def prompt_tokens(config: Config, chat: Chat) -> int:
-    """An estimate of the tokens of the prompt that a new agent would be told for a chat."""
-    return plan(chat, chat.model, (), NO_NONCE, inject=config.system_prompt_inject,
-                max_length=config.max_input_length, require_call=config.kilo_tool_strict).prompt_tokens
+def prompt_tokens(config: Config, chat: Chat, think: bool = False) -> int:
+    """An estimate of the tokens of the prompt that a new agent would be told for a chat; of one that would be
+    refused for its length, too. `think` is whether it is to think by instruction."""
+    return plan(chat, chat.model, (), NO_NONCE, inject=config.system_prompt_inject, think=think,
+                max_length=0 if chat.whole_history else config.max_input_length,
+                require_call=config.kilo_tool_strict).prompt_tokens
 
 
 class Agents:
@@ -49,7 +51,8 @@ class Agents:
 
     def open(self, chat: Chat, choice: Choice, caller: str, key: str, nonce: str) -> list[Conversation]:
         """One conversation a choice of the reply. `caller` is the name of who asks, `key` the Cursor key that
-        came with the request or ""; `nonce` is that of the prompt's tags, unless the agent knows another."""
+        came with the request or ""; `nonce` is that of the prompt's tags, unless the agent knows another.
+        Raises BadRequest."""
         config, fingerprint, kept = self._config, None, None
         # A caller's own key is kept nowhere, so nobody could delete its agents later.
         if self._store and not key:
@@ -59,7 +62,12 @@ class Agents:
         rules = {"max_length": config.max_input_length, "think": choice.think,
                  "require_call": config.kilo_tool_strict}
         tell_all = partial(plan, chat, choice.model.id, choice.params, inject=config.system_prompt_inject, **rules)
-        whole = tell_all(kept.briefing.nonce if kept else nonce)
+        try:
+            whole = tell_all(kept.briefing.nonce if kept else nonce)
+        except BadRequest:
+            if kept:
+                self._upstream.delete(kept.agent)
+            raise
         kind, first, agent = "new", None, None
         if kept:
             kind, agent, first = "reused", kept.agent, follow_up(whole, chat, kept.briefing, **rules)

@@ -107,6 +107,14 @@ class Route(NamedTuple):
     answer: Callable[[Asked], Answer]
 
 
+class ModelForm(NamedTuple):
+    """How a dialect tells of models: `one` of a model as OpenAI's API has it, `page` of them all and the query.
+    Both may raise ApiError."""
+
+    one: Callable[[dict], dict]
+    page: Callable[[list[dict], dict[str, str]], dict]
+
+
 class Example(NamedTuple):
     """A reply for the documentation: to the request `body`, when the upstream says `events` and then fails
     with `error` if there is one."""
@@ -121,7 +129,10 @@ class Example(NamedTuple):
 class Dialect:
     """`name` is in the log and the metrics, `what` in the documentation; `paths` begins with the one that is
     documented. `error` takes the id of the request that is refused; `id_header` is the header of an answer that
-    names that id."""
+    names that id. `call_id` begins the ids of tool calls.
+
+    `headers` are those that its clients send beside the usual ones; a request with the first of them to a path of
+    no dialect is answered in this one, and with `models` as its form of /v1/models."""
 
     name: str
     what: str
@@ -133,3 +144,6 @@ class Dialect:
     examples: tuple[Example, ...] = ()
     routes: tuple[Route, ...] = ()
     id_header: str = "x-request-id"
+    call_id: str = "call_"
+    headers: tuple[str, ...] = ()
+    models: ModelForm | None = None

@@ -4,7 +4,7 @@ In its older form a caller declares `functions` and is answered with one `functi
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from json.encoder import encode_basestring_ascii
@@ -14,9 +14,9 @@ from ..errors import ApiError, BadRequest, UpstreamCut
 from ..events import Event, Finish, Reasoning, Text, ToolCall, Usage
 from ..fold import ReplySoFar
 from . import Answer, Dialect, Example, Frame, Identity, Options, Parsed
-from .checks import (NO_ARGUMENTS, REQUIRED, SHOWN, Parameter, an_object, arguments, array, boolean, either,
-                     image_url, integer, json_text, members, missing, number, one_of, or_string, read,
-                     read_parameters, refused, spelled, string, text, tree, unexpected)
+from .checks import (NO_ARGUMENTS, REQUIRED, SHOWN, Parameter, an_object, arguments, array, boolean, distinct,
+                     either, image, image_block, integer, json_text, member, members, missing, number, one_of,
+                     or_string, read, read_parameters, refused, spelled, string, text, tool_name, tree, unexpected)
 
 MAX_TOOLS = 128
 MAX_STOP = 4096  # characters of a stop sequence
@@ -189,12 +189,12 @@ def _refuse_other_apis(body: dict) -> None:
         raise _of_another_api("system", MESSAGES)
 
 
-RESPONSES = "OpenAI's Responses API, /v1/responses"
-MESSAGES = "Anthropic's Messages API, /v1/messages"
+RESPONSES = "OpenAI's Responses API, /v1/responses, which this service does not have"
+MESSAGES = "Anthropic's Messages API, /v1/messages, which this service does not have"
 
 
 def _of_another_api(path: str, api: str) -> BadRequest:
-    return BadRequest(f"{path}: is of {api}, which this service does not have: send it a body of chat completions",
+    return BadRequest(f"{path}: is of {api}: send a body of chat completions here",
                       code="unsupported_parameter", param=path)
 
 
@@ -252,30 +252,8 @@ def _are_parts(value: object) -> bool:
         isinstance(part, dict) and isinstance(part.get("type"), str) for part in value)
 
 
-def _image_url(value: object, path: str) -> Image:
-    return Image(image_url(value, path), path)
-
-
 def _image(value: object, path: str) -> Image:
-    if isinstance(value, str):
-        return _image_url(value, path)
-    return read(an_object(value, path), path, "url", _image_url)
-
-
-def _image_block(value: dict, path: str) -> Image:
-    """An image as Anthropic has it, {"source": {"type": "base64", "media_type", "data"}} or {"source": {"type":
-    "url", "url"}}, or as MCP has it, {"data", "mimeType"}."""
-    kind = "mimeType"
-    if "source" in value:
-        value, path, kind = read(value, path, "source", an_object), f"{path}.source", "media_type"
-        if value.get("url") is not None:
-            return read(value, path, "url", _image_url)
-    return _image_url(f"data:{read(value, path, kind, text)};base64,{read(value, path, 'data', text)}",
-                      f"{path}.data")
-
-
-def _member(name: str, check: Callable) -> Callable:
-    return lambda value, path: read(value, path, name, check)
+    return image(value, path) if isinstance(value, str) else read(an_object(value, path), path, "url", image)
 
 
 def _nothing(value: dict, path: str) -> None:
@@ -283,11 +261,11 @@ def _nothing(value: dict, path: str) -> None:
 
 
 # What a part of each type becomes, by the role of its message.
-_TEXT = dict.fromkeys(TEXTS, _member("text", text))
-_SHOWN = {**_TEXT, **dict.fromkeys(("image_url", "input_image"), _member("image_url", _image)),
-          "image": _image_block}
+_TEXT = dict.fromkeys(TEXTS, member("text", text))
+_SHOWN = {**_TEXT, **dict.fromkeys(("image_url", "input_image"), member("image_url", _image)),
+          "image": image_block}
 _PARTS = {"system": _TEXT, "user": _SHOWN, "tool": _SHOWN, "assistant": {
-    **_TEXT, "refusal": _member("refusal", text),
+    **_TEXT, "refusal": member("refusal", text),
     **dict.fromkeys(("thinking", "redacted_thinking", "reasoning"), _nothing)}}
 _ELSEWHERE = {*_PARTS["user"], *_PARTS["assistant"], "input_audio", "file", "input_file"}
 
@@ -346,8 +324,6 @@ def _old_call(value: object, path: str) -> WholeCall:
                      read(value, path, "arguments", arguments, "{}"))
 
 
-# OpenAI takes a-zA-Z0-9_- up to 64; tools of MCP servers have longer names with . / and :
-_tool_name = spelled("a-zA-Z0-9_.:/-", 128)
 _format_name = spelled("a-zA-Z0-9_-", 64)
 
 
@@ -358,15 +334,14 @@ def _tools(given: dict) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
         raise BadRequest("functions: expected tools or functions, got both", code="invalid_value",
                          param="functions")
     offered, left_out = _functions(tools, "tools")
-    found = {}
-    for function, path in [*offered, *array(_old_function)(functions, "functions")]:
-        name = read(function, path, "name", _tool_name)
-        read(function, path, "strict", boolean, False)
-        tool = Tool(name, read(function, path, "description", text, ""),
-                    read(function, path, "parameters", tree, NO_ARGUMENTS))
-        if found.setdefault(name, tool) != tool:
-            raise unexpected(f"{path}.name", "a name that no other tool has", name)
-    return tuple(found.values()), left_out
+    offered += array(_old_function)(functions, "functions")
+    return distinct((_tool(function, path), path) for function, path in offered), left_out
+
+
+def _tool(function: dict, path: str) -> Tool:
+    read(function, path, "strict", boolean, False)
+    return Tool(read(function, path, "name", tool_name), read(function, path, "description", text, ""),
+                read(function, path, "parameters", tree, NO_ARGUMENTS))
 
 
 def _tool_choice(given: dict, offered: tuple[str, ...]) -> ToolChoice:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
 
+from ..chat import Image, Tool
 from ..errors import BadRequest
 
 SHOWN = 60  # characters of a value that an error message repeats
@@ -254,6 +255,11 @@ def members(*required: str, **checks: Check) -> Check:
     return check
 
 
+def member(name: str, check: Check) -> Check:
+    """An object's member `name`, checked, in place of the object."""
+    return lambda value, path: read(value, path, name, check)
+
+
 def spelled(characters: str, longest: int) -> Check:
     """A string of 1 to `longest` of these `characters`, which are written as within [] of a pattern."""
     pattern = re.compile(f"[{characters}]+")
@@ -263,6 +269,20 @@ def spelled(characters: str, longest: int) -> Check:
             raise unexpected(path, f"only the characters {characters}", value)
         return value
     return check
+
+
+# OpenAI takes a-zA-Z0-9_- up to 64; tools of MCP servers have longer names with . / and :
+tool_name = spelled("a-zA-Z0-9_.:/-", 128)
+
+
+def distinct(tools: Iterable[tuple[Tool, str]]) -> tuple[Tool, ...]:
+    """The tools, of which each comes with its path, without those that came before. Raises BadRequest for two
+    unlike tools of one name."""
+    found = {}
+    for tool, path in tools:
+        if found.setdefault(tool.name, tool) != tool:
+            raise unexpected(f"{path}.name", "a name that no other tool has", tool.name)
+    return tuple(found.values())
 
 
 _WEB_URL = re.compile(r"(?i:https?://)[^\x00-\x20/][^\x00-\x20]*")  # \s is another set in every language
@@ -279,6 +299,21 @@ def image_url(value: object, path: str) -> str:
         return value
     raise unexpected(path, "an http(s) URL or data:image/(png|jpeg|gif|webp);base64,(base64)",
                      value)
+
+
+def image(value: object, path: str) -> Image:
+    return Image(image_url(value, path), path)
+
+
+def image_block(value: dict, path: str) -> Image:
+    """An image as Anthropic has it, {"source": {"type": "base64", "media_type", "data"}} or {"source": {"type":
+    "url", "url"}}, or as MCP has it, {"data", "mimeType"}."""
+    kind = "mimeType"
+    if "source" in value:
+        value, path, kind = read(value, path, "source", an_object), f"{path}.source", "media_type"
+        if value.get("url") is not None:
+            return read(value, path, "url", image)
+    return image(f"data:{read(value, path, kind, text)};base64,{read(value, path, 'data', text)}", f"{path}.data")
 
 
 def or_string(check: Check, of_string: Check) -> Check:

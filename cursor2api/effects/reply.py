@@ -47,7 +47,7 @@ def reply(conversation, chat: Chat, prompt: Prompt, rules: ReplyRules, new_id: C
     prompt, chat = replace(prompt, text="", images=()), replace(chat, messages=())
     events = count_usage(_repaired(conversation, chat, prompt, shown, rules, new_id, note, said), prompt_tokens)
     del shown
-    if not rules.expose_thinking:
+    if chat.hide_thinking or not rules.expose_thinking:
         events = hide_thinking(events)
     if keep:
         events = _remembered(events, lambda called: _whole(conversation, chat, prompt, said, called), keep)

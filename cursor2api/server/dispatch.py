@@ -28,9 +28,9 @@ log = logging.getLogger("cursor2api")
 SLASHES = re.compile("//+")  # as of a base URL that ends in one
 REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 HEADER_NAMES = re.compile(r"[\w ,-]{1,1000}", re.ASCII)
-CORS = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", (
-    "x-request-id, x-should-retry, retry-after, server-timing, x-cursor2api-upstream, "
-    "x-cursor2api-agent, x-cursor2api-ignored, x-cursor2api-left-out, x-cursor2api-usage"))]
+EXPOSED = ("x-request-id", "x-should-retry", "retry-after", "server-timing", "x-cursor2api-upstream",
+           "x-cursor2api-agent", "x-cursor2api-ignored", "x-cursor2api-left-out", "x-cursor2api-usage")
+ALLOWED = ("authorization", "content-type", "x-api-key", "api-key", "x-request-id")
 
 
 def new_id() -> str:
@@ -53,16 +53,17 @@ class App:
             time.monotonic, started=time.monotonic(),
             id=given if REQUEST_ID.fullmatch(given) else new_id())
         response = self._dispatch(request)
-        more = _headers(request, response, self.service, self._dialect(SLASHES.sub("/", request.path)).id_header)
+        more = _headers(request, response, self.service)
         if self._needs_key(request.path):  # what needs none is not for pages of other origins
-            more += _cross_origin(request)
+            more += _cross_origin(request, self._dialects)
         response.call_on_close(partial(_note, record, response.status_code, self.service))
         return response(environ, lambda status, headers: start_response(status, headers + more))
 
     def _dispatch(self, request: ApiRequest) -> Response:
         """The answer of the endpoint. What is refused, be it the key, is refused in the path's own dialect."""
         path = SLASHES.sub("/", request.path)
-        refused = partial(_refused, request, self._dialect(path))
+        request.dialect = self._dialect(path, request)
+        refused = partial(_refused, request)
         try:
             if request.method == "OPTIONS":
                 return Response(status=204)
@@ -82,7 +83,9 @@ class App:
             return refused(error)
         except NotFound:
             found = instead(self._routes, request.method, path)
-            expected = f"expected {found:.200}, the base URL is too long" if found else (
+            if found:
+                request.dialect = self._dialect(found, request)
+            expected = _shorter(path, found) if found else (
                 "expected one of /health, /ready, /metrics, /v1/models, /v1/models/{id}, "
                 + ", ".join(one.paths[0] for one in self._dialects))
             return refused(ApiError(f"Invalid URL ({request.method} {request.path[:200]}): {expected}", status=404,
@@ -105,11 +108,19 @@ class App:
         except HTTPException:
             return True
 
-    def _dialect(self, path: str) -> Dialect:
-        """The one whose path this is or begins with."""
+    def _dialect(self, path: str, request: ApiRequest) -> Dialect:
+        """The one whose path this is or begins with; on other paths the one whose header came."""
+        known = next((dialect for dialect in self._dialects
+                      if dialect.headers and dialect.headers[0] in request.headers), DEFAULT)
         return next((dialect for dialect in self._dialects
                      for own in (*dialect.paths, *(path for route in dialect.routes for path in route.paths))
-                     if path == own or path.startswith(own.partition("<")[0].rstrip("/") + "/")), DEFAULT)
+                     if path == own or path.startswith(own.partition("<")[0].rstrip("/") + "/")), known)
+
+
+def _shorter(path: str, found: str) -> str:
+    base = path.rstrip("/").removesuffix(found)
+    drop = f": drop {base:.100} from it" if base + found == path.rstrip("/") else ""
+    return f"expected {found:.200}, the base URL is too long{drop}"
 
 
 def _authorize(request: ApiRequest, service: Service) -> Caller:
@@ -126,33 +137,34 @@ def _authorize(request: ApiRequest, service: Service) -> Caller:
     return caller
 
 
-def _refused(request: ApiRequest, dialect: Dialect, error: ApiError) -> Response:
+def _refused(request: ApiRequest, error: ApiError) -> Response:
     request.record.error = error
-    status, body, headers = dialect.error(error, request.record.id)
+    status, body, headers = request.dialect.error(error, request.record.id)
     return json_response(body, {**error.headers(), **headers}, status)
 
 
-def _headers(request: ApiRequest, response: Response, service: Service, id_header: str) -> list[tuple[str, str]]:
+def _headers(request: ApiRequest, response: Response, service: Service) -> list[tuple[str, str]]:
     """What every reply carries beside the headers of its own."""
     record = request.record
     timing = ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in (
         ("queue", record.queued), ("upstream", record.opened and record.opened - record.started),
         ("total", record.clock() - record.started)) if seconds is not None)
-    headers = [(name, record.id) for name in {"x-request-id": 1, id_header: 1}]
+    headers = [(name, record.id) for name in {"x-request-id": 1, request.dialect.id_header: 1}]
     headers += [("Server-Timing", timing), ("x-cursor2api-upstream", service.config.upstream_in_use or "none")]
     if "Cache-Control" not in response.headers:
         headers.append(("Cache-Control", "no-cache"))
     return headers
 
 
-def _cross_origin(request: ApiRequest) -> list[tuple[str, str]]:
+def _cross_origin(request: ApiRequest, dialects: Sequence[Dialect]) -> list[tuple[str, str]]:
     """What lets pages of other origins ask."""
-    headers = list(CORS)
+    exposed = dict.fromkeys([*EXPOSED, *(dialect.id_header for dialect in dialects)])
+    headers = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", ", ".join(exposed))]
     if request.method == "OPTIONS":
         asked = request.headers.get("Access-Control-Request-Headers", "")
         headers += [("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS"),
                     ("Access-Control-Allow-Headers", asked if HEADER_NAMES.fullmatch(asked) else (
-                        "authorization, content-type, x-api-key, api-key, x-request-id")),
+                        ", ".join([*ALLOWED, *(name for dialect in dialects for name in dialect.headers)]))),
                     ("Access-Control-Max-Age", "86400"), ("Vary", "Access-Control-Request-Headers")]
     return headers
 

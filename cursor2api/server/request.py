@@ -4,14 +4,16 @@ import json
 
 from werkzeug.wrappers import Request, Response
 
+from ..dialects import Dialect
 from ..errors import ApiError, BadRequest
 from .keys import Caller
 from .record import RequestRecord
 
 
 class ApiRequest(Request):
-    """A request with what is known of it: whose it is and what is counted."""
+    """A request with what is known of it: its dialect, whose it is and what is counted."""
 
+    dialect: Dialect
     caller: Caller
     record: RequestRecord
 

@@ -60,7 +60,7 @@ def serve(dialect: Dialect, request: ApiRequest, service: Service) -> Response:
     with ExitStack() as stack:
         stack.enter_context(service.keys.streams(caller, chat.n))
         record.queued = stack.enter_context(service.slot(chat.n, deadline.look))
-        choice = service.models.choose(chat.model, chat.reasoning_effort, caller.upstream_key)
+        choice = service.models.choose(chat.model, chat.reasoning_effort, caller.upstream_key, chat.think)
         record.model = choice.model.id
         service.keys.allow(caller, choice.model.id)
         conversations = service.agents.open(chat, choice, caller.name, caller.upstream_key, secrets.token_hex(4))
@@ -68,7 +68,7 @@ def serve(dialect: Dialect, request: ApiRequest, service: Service) -> Response:
             stack.callback(conversation.end)
         writer = dialect.writer(Identity(secrets.token_hex(12), int(time.time()), choice.name, record.id,
                                          conversations[0].whole.prompt_tokens), chat, wishes)
-        pairs = _replies(conversations, chat, service, record.id)
+        pairs = _replies(conversations, chat, service, record.id, partial(new_call_id, dialect.call_id))
         stack.callback(pairs.close)
         pairs = record.counted(deadline.over(pairs), chat.stream)
         unused = ("reasoning_effort",) if chat.reasoning_effort and not choice.effort_used else ()
@@ -91,18 +91,26 @@ def answer(route: Route, request: ApiRequest, service: Service, values: dict[str
     with service.parsing(len(data), Deadline(request, service).look):
         status, body, headers = route.answer(Asked(
             load(data) if data else {}, values, request.args.to_dict(), request.caller.name,
-            Options(config.max_n, config.strict_params), partial(prompt_tokens, config)))
+            Options(config.max_n, config.strict_params),
+            partial(_prompt_tokens, service, request.caller.upstream_key)))
     return json_response(body, headers, status)
 
 
-def _replies(conversations: list[Conversation], chat: Chat, service: Service,
-             id: str) -> Iterator[tuple[int, Event]]:
+def _prompt_tokens(service: Service, key: str, chat: Chat) -> int:
+    """The estimate that a reply's Identity would have; the list of models is not waited for."""
+    models = service.models
+    think = models is not None and not models.waits(key) and models.choose(chat.model, key=key).think
+    return prompt_tokens(service.config, chat, think)
+
+
+def _replies(conversations: list[Conversation], chat: Chat, service: Service, id: str,
+             new_id: Callable[[], str]) -> Iterator[tuple[int, Event]]:
     """The (index of the choice, event) pairs of all choices."""
     config = service.config
     rules = ReplyRules(hold=not chat.stream, expose_thinking=config.expose_thinking,
                        whole_calls=config.tool_streaming == "whole",
                        insist_on_call=config.kilo_tool_strict)
-    replies = [reply(conversation, chat, conversation.whole, rules, new_call_id, partial(_log_note, id),
+    replies = [reply(conversation, chat, conversation.whole, rules, new_id, partial(_log_note, id),
                      conversation.keep)
                for conversation in conversations]
     if config.debug_content:
@@ -111,9 +119,9 @@ def _replies(conversations: list[Conversation], chat: Chat, service: Service,
     return side_by_side(replies)
 
 
-def new_call_id() -> str:
-    """An id for a tool call: `call_` and 24 random characters."""
-    return f"call_{secrets.token_hex(12)}"
+def new_call_id(prefix: str) -> str:
+    """An id for a tool call: 24 random characters behind the dialect's prefix."""
+    return f"{prefix}{secrets.token_hex(12)}"
 
 
 def _log_note(id: str, note: Note) -> None:

@@ -59,14 +59,15 @@ def metrics(request: ApiRequest, service: Service) -> Response:
 
 
 def list_models(request: ApiRequest, service: Service) -> Response:
-    return json_response({"object": "list", "data": _model_objects(request, service)})
+    models, form = _model_objects(request, service), request.dialect.models
+    return json_response(form.page(models, request.args.to_dict()) if form else {"object": "list", "data": models})
 
 
 def get_model(request: ApiRequest, service: Service, model: str) -> Response:
     name = unquote(model)
     for item in _model_objects(request, service):
         if item["id"] == name:
-            return json_response(item)
+            return json_response(request.dialect.models.one(item) if request.dialect.models else item)
     raise ApiError(f"The model {name!r} does not exist", status=404, type="invalid_request_error",
                    code="model_not_found", param="model")
 
