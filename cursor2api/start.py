@@ -24,7 +24,7 @@ from .dialects import Dialect
 from .dialects.served import DIALECTS
 from .server.keys import Keys, read_digests
 from .server.metrics import Metrics
-from .models import Models
+from .server.model_lists import Models
 from .server.reference import reference
 from .server.service import Service
 from .server.slots import UNPROVEN, Slots

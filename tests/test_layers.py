@@ -37,7 +37,7 @@ ROOMS = {name: room for room, names in enumerate([
     ["upstream", "upstream.cloud", "upstream.sdk.adapter", "upstream.uistream"],
     # 4
     ["server.counts", "server.record", "server.slots", "server.page", "server.development"],
-    ["server.metrics", "server.request", "server.sse"],
+    ["server.metrics", "server.model_lists", "server.request", "server.sse"],
     ["server.service", "server.reference"],
     ["server.deadline"],
     ["server.serve", "server.views"],
@@ -53,8 +53,8 @@ ASIDE = {
     "upstream.sdk.keeper": set(),
     "doctor.tools": set(), "doctor.recorder": {"events", "prompt"}, "doctor.__main__": {"doctor.doctor"},
     "doctor.doctor": {"config", "errors", "start", "doctor.recorder", "doctor.tools"}}
-PURE = {name for name, room in ROOMS.items() if room <= ROOMS["dialects.served"]} - {
-    "logs", "models"} | {"agents.fingerprint"}
+PURE = {name for name, room in ROOMS.items() if room <= ROOMS["dialects.served"]} - {"logs"} | {
+    "agents.fingerprint"}
 WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 FOREIGN = {
     "effects.schema": {"attrs", "jsonschema", "referencing"},

@@ -3,10 +3,11 @@
 import threading
 
 import pytest
-from conftest import until
+from conftest import gateway, until
 
-from cursor2api.errors import BadRequest, InternalError, KeyRefused, UpstreamError
-from cursor2api.models import FRESH_S, KEYS, RENEWALS, RETRY_S, Model, Models
+from cursor2api.errors import ApiError, BadRequest, InternalError, KeyRefused, UpstreamError
+from cursor2api.models import Model
+from cursor2api.server.model_lists import FRESH_S, KEYS, RENEWALS, RETRY_S, Models
 
 ITEMS = [
     {"id": "sonnet", "aliases": ["latest"], "parameters": [
@@ -285,6 +286,32 @@ def test_trouble_is_told_at_once_while_there_is_no_list_yet():
     fetched()
     assert models.trouble() is None
     assert not models.waits()
+
+
+def test_who_leaves_does_not_wait_for_a_first_list():
+    go, looked = threading.Event(), []
+
+    def look():
+        looked.append(1)
+        if len(looked) == 2:
+            raise ApiError("left", status=499)
+    models = Models(lambda key: go.wait(60) and [{"id": "a"}], (), ())
+    with pytest.raises(ApiError, match="left"):
+        models.choose("a", look=look)
+    go.set()
+    fetched()
+    assert models.choose("a", look=look).name == "a" and len(looked) == 2
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions"])
+def test_the_total_time_ends_the_wait_for_a_first_list(path):
+    with gateway({"refuse": {"models": {"hang": 12, "times": 9}}}, {"TOTAL_TIMEOUT": "1"}) as gate:
+        if path == "/v1/models":
+            response = gate.get(path)
+        else:
+            response = gate.say()
+        assert (response.status_code, response.json()["error"]["code"]) == (504, "total_timeout")
+        assert response.elapsed.total_seconds() < 10
 
 
 def test_who_has_a_list_does_not_wait_for_a_newer_one():

@@ -60,7 +60,8 @@ def serve(dialect: Dialect, request: ApiRequest, service: Service) -> Response:
     with ExitStack() as stack:
         stack.enter_context(service.keys.streams(caller, chat.n))
         record.queued = stack.enter_context(service.slot(chat.n, deadline.look))
-        choice = service.models.choose(chat.model, chat.reasoning_effort, caller.upstream_key, chat.think)
+        choice = service.models.choose(chat.model, chat.reasoning_effort, caller.upstream_key, chat.think,
+                                       deadline.look)
         record.model = choice.model.id
         service.keys.allow(caller, choice.model.id)
         conversations = service.agents.open(chat, choice, caller.name, caller.upstream_key, secrets.token_hex(4))

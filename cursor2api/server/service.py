@@ -12,7 +12,7 @@ from ..config import DEVELOPMENT_KEY, Config
 from ..errors import ApiError
 from .keys import Caller, Keys
 from .metrics import Metrics
-from ..models import Models
+from .model_lists import Models
 from .page import File
 from .slots import Slots, draining
 

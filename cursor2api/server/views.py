@@ -17,6 +17,7 @@ from ..dialects import Dialect, Route
 from ..dialects.served import DIALECTS
 from ..errors import ApiError
 from ..models import MAX_TOKENS, THINKING
+from .deadline import Deadline
 from .metrics import CONTENT_TYPE
 from .request import ApiRequest, json_response
 from .service import Service
@@ -77,7 +78,7 @@ def _model_objects(request: ApiRequest, service: Service) -> list[dict]:
     service.check_upstream(key)
     allowed = service.keys.limit(request.caller).models
     with service.slot(1) if service.models.waits(key) else nullcontext():
-        models = service.models.all(key)
+        models = service.models.all(key, Deadline(request, service).look)
     return [{"id": model.id + suffix, "object": "model", "created": service.models.created,
              "owned_by": "cursor2api", "max_tokens": MAX_TOKENS,
              **dict.fromkeys(("context_window", "context_length", "max_model_len"), model.context_window)}
