@@ -71,18 +71,19 @@ def on_reload(server):
 
 
 def pre_fork(server, worker):
-    """Several workers share their counts in a folder, the same after a reload; one needs none."""
-    if server.num_workers > 1 and not hasattr(server, "counts"):
-        server.counts = counts.new_folder()
-    worker.counts = getattr(server, "counts", None)
+    """All workers share a folder, the same after a reload: for the store, and several for their counts."""
+    if not hasattr(server, "folder"):
+        server.folder = counts.new_folder()
+    worker.folder = server.folder
+    worker.counts = server.folder if server.num_workers > 1 else None
 
 
 def post_worker_init(worker):
     """SIGTERM drains first: the worker goes on answering, /ready with 503, while replies end."""
-    service, replaced = worker.wsgi.service, []
+    service = worker.wsgi.service
 
     def drain():
-        if replaced:  # the others take what comes: nothing is refused here
+        if service.replaced:  # the others take what comes: nothing is refused here
             worker.worker_connections = worker.max_keepalived = 0
             worker.set_accept_enabled(False)
             worker.murder_keepalived(force=True)
@@ -96,9 +97,9 @@ def post_worker_init(worker):
     def on_loop(call, *_):
         worker.method_queue.defer(call)
 
-    signal.signal(signal.SIGUSR2, lambda *_: replaced.append(True))
+    signal.signal(signal.SIGUSR2, lambda *_: setattr(service, "replaced", True))
     signal.signal(signal.SIGTERM, partial(on_loop, drain))
-    service.start()
+    service.start(worker.folder)
     if worker.counts:
         service.metrics.share(worker.counts, str(worker.age))
     gc.freeze()  # a full collection need not look at what stays: 3 ms in which nothing else ran
@@ -117,5 +118,5 @@ def child_exit(server, worker):
 
 
 def on_exit(server):
-    if folder := getattr(server, "counts", None):
+    if folder := getattr(server, "folder", None):
         shutil.rmtree(folder, ignore_errors=True)

@@ -172,7 +172,7 @@ class Config:
         "", _text, "a file of further keys, a line each: NAME and the key's SHA-256 in hexadecimal")
     key_limits: tuple[tuple[str, KeyLimit], ...] = _option(
         (), _key_limits, "limits by key name, a JSON object: {\"NAME\": {\"requests_per_minute\": 60, "
-        "\"streams\": 4, \"models\": [\"ID\"]}}; * is for all others; each worker counts for itself")
+        "\"streams\": 4, \"models\": [\"ID\"]}}; * is for all others; all workers count together")
     key_passthrough: bool = _option(
         False, _flag, "take any other key for the caller's own Cursor key: it is used for that request "
         "and kept nowhere")
@@ -266,8 +266,11 @@ class Config:
         "in most use; each costs a short run when it is made, and is made anew when used or after "
         "KEEP_AGENT_S")
     redis_url: str = _option(
-        "", _redis_url, "a Redis in which workers and machines keep agents together; without it each "
-        "worker keeps its own", repr=False)
+        "", _redis_url, "a Redis in which several machines keep agents and counts together; without it all "
+        "workers of one machine do, in a file", repr=False)
+    state_file: str = _option(
+        "", _text, "that file, where it shall stay for the next start to find its agents again; without it the "
+        "file goes with the service")
     log_format: str = _option("logfmt", _one_of("logfmt", "json"), "one line a request, as logfmt or json")
     debug_content: bool = _option(
         False, _flag, "log prompts and replies in full, with DEBUG or without; for a private machine only")

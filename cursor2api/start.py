@@ -19,7 +19,6 @@ from . import __version__
 from .server import page as site
 from .agents.agents import Agents
 from .config import CURSOR_URL, DEVELOPMENT_KEY, INSTALL_SDK, Config, ConfigError, digest
-from .agents.store import AgentStore
 from .dialects import Dialect
 from .dialects.served import DIALECTS
 from .server.keys import Keys, read_digests
@@ -28,6 +27,9 @@ from .server.model_lists import Models
 from .server.reference import reference
 from .server.service import Service
 from .server.slots import UNPROVEN, Slots
+from .state.redis_store import RedisStore
+from .state.sqlite_store import SqliteStore
+from .state.store import Store
 from .upstream.sdk.bridge import Bridge, Bridges, bridge_user, installed
 from .upstream.cloud import Cloud
 from .upstream.http import Limits
@@ -54,8 +56,7 @@ def read_config(**more: str) -> Config:
         config = Config.read(environment(**more))
         if config.upstream_in_use == "sdk":
             bridge_user(config.sdk_user, config.sdk_bridge)
-        make_keys(config)
-        make_store(config)
+        make_keys(config, make_store(config))
         return config
     except ConfigError as error:
         sys.exit(f"cursor2api: {error}")
@@ -71,10 +72,10 @@ def read_keys(config: Config) -> tuple[tuple[str, str], ...]:
         raise ConfigError(f"API_KEY_FILE: expected a file to read, got {error}") from None
 
 
-def make_keys(config: Config, development: bool = False) -> Keys:
+def make_keys(config: Config, store: Store, development: bool = False) -> Keys:
     """The keys of API_KEY and API_KEY_FILE, and their limits. Raises ConfigError."""
     return Keys(config.api_key, read_keys(config), config.key_limits, config.key_passthrough, time.monotonic,
-                DEVELOPMENT_KEY if development and not config.api_key else "")
+                store, DEVELOPMENT_KEY if development and not config.api_key else "")
 
 
 def make_upstream(config: Config):
@@ -95,20 +96,15 @@ def make_upstream(config: Config):
                pool=config.threads)
 
 
-def make_store(config: Config):
-    """Where agents are kept for their conversations to go on; None if they shall or can not be."""
-    if not config.keep_agents or config.upstream_in_use not in ("cloud", "simulator"):
-        return None
+def make_store(config: Config) -> Store:
+    """What all workers share: in Redis, in STATE_FILE, or in the instance's own folder. Raises ConfigError."""
     if not config.redis_url:
-        return AgentStore(config.keep_agents, config.keep_agent_s)
-    try:
-        from .agents.redis_store import RedisStore
-    except ImportError:
-        raise ConfigError("REDIS_URL: expected redis-py to be installed: pip install -r "
-                          "requirements-redis.txt") from None
+        if not os.path.isdir(os.path.dirname(os.path.abspath(config.state_file))):
+            raise ConfigError(f"STATE_FILE: expected a file in a folder that is there, got {config.state_file!r}")
+        return Store(SqliteStore(config.state_file))
     scope = digest(f"{config.cursor_base_url} {config.cursor_api_key}")[:16]
     try:
-        return RedisStore(config.redis_url, scope, config.keep_agents, config.keep_agent_s)
+        return Store(RedisStore(config.redis_url, scope))
     except (ValueError, TypeError):  # whose words could show a piece of the password
         raise ConfigError("REDIS_URL: expected a URL with a port, a number and options that redis-py "
                           "knows, special characters of a password as %XX") from None
@@ -130,11 +126,14 @@ def create_app(config: Config, upstream=None, dialects: Sequence[Dialect] = DIAL
     """
     upstream = upstream or make_upstream(config)
     models = Models(upstream.models, config.models, config.model_aliases) if upstream else None
-    keys = make_keys(config, development)
-    agents = Agents(config, upstream, models.first, make_store(config)) if upstream else None
+    store = make_store(config)
+    keys = make_keys(config, store, development)
+    keeps = config.keep_agents and config.upstream_in_use in ("cloud", "simulator")
+    agents = Agents(config, upstream, models.first, store if keeps else None) if upstream else None
     streams = config.max_streams or config.threads - 4
     return App(Service(
-        config, upstream, agents, models, keys, Slots(streams, config.threads - streams - 2, time.monotonic),
+        config, upstream, agents, models, store, keys,
+        Slots(streams, config.threads - streams - 2, time.monotonic),
         Slots(UNPROVEN, UNPROVEN, time.monotonic, "as many callers' keys as it can try"),
         Metrics(streams, config.upstream_in_use or "none"), read_page(config, keys)), dialects)
 

@@ -97,12 +97,14 @@ def test_a_folder_that_is_gone_ends_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("variable", ["", "PROMETHEUS_MULTIPROC_DIR"])
-def test_one_worker_writes_nothing(tmp_path, variable):
+def test_one_worker_writes_no_counts(tmp_path, variable):
     other = tmp_path / "other"
     other.mkdir()
     with gateway(environ={"TMPDIR": str(tmp_path), **({variable: str(other)} if variable else {})}) as gate:
         assert gate.get("/v1/models").ok and counted(gate) == 1
-        assert not folders(tmp_path) and not list(other.iterdir())
+        assert not [file for folder in folders(tmp_path) for file in folder.glob("*.json")]
+        assert not list(other.iterdir())
+    assert not folders(tmp_path)
 
 
 def test_the_counts_go_on_after_a_reload_and_the_folder_goes_with_the_service(tmp_path):

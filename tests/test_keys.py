@@ -15,14 +15,17 @@ from test_load import LONG
 
 from cursor2api.config import ConfigError, KeyLimit
 from cursor2api.errors import ApiError, InvalidKey
-from cursor2api.server.keys import FORGET, PROVEN, PROVEN_S, Keys, read_digests
+from cursor2api.server.keys import PROVEN, PROVEN_S, Keys, read_digests
 from cursor2api.server.slots import UNPROVEN
+from cursor2api.state.sqlite_store import SqliteStore
+from cursor2api.state.store import Store
 
 ALICE = hashlib.sha256(b"alice-key").hexdigest()
 
 
 def keys(limits=(), passthrough=False, clock=lambda: 0.0):
-    return Keys([("bob", "bob-key"), ("default", "0000")], [("alice", ALICE)], limits, passthrough, clock)
+    return Keys([("bob", "bob-key"), ("default", "0000")], [("alice", ALICE)], limits, passthrough, clock,
+                Store(SqliteStore(clock=clock)))
 
 
 @pytest.mark.parametrize("given, passthrough, name, own", [
@@ -60,16 +63,6 @@ def test_requests_a_minute_are_counted_in_a_window_that_slides():
     with pytest.raises(ApiError) as raised:
         one.count(bob)
     assert raised.value.retry_after == 30
-
-
-def test_names_that_are_quiet_are_forgotten():
-    now = [0.0]
-    one = keys([("*", KeyLimit(requests_per_minute=1))], passthrough=True, clock=lambda: now[0])
-    for number in range(FORGET + 1):
-        one.count(one.identify([f"crsr_{number:08}"]))
-    now[0] = 61.0
-    one.count(one.identify(["bob-key"]))
-    assert len(one._windows) == 1
 
 
 @pytest.mark.parametrize("text", ["alice", f"alice {ALICE[1:]}", f"al/ice {ALICE}", f"alice {ALICE} more"])

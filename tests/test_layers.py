@@ -25,10 +25,11 @@ ROOMS = {name: room for room, names in enumerate([
     ["dialects.chat_completions"],
     ["dialects.served"],
     # 3: agents and upstream, strangers to each other
+    ["state"],
+    ["state.sqlite_store", "state.redis_store"],
+    ["state.store"],
     ["server.keys"],
     ["agents.fingerprint"],
-    ["agents.store"],
-    ["agents.redis_store"],
     ["agents.conversation", "agents.warm"],
     ["agents.agents"],
     ["upstream.sse", "upstream.http", "upstream.usage"],
@@ -59,7 +60,7 @@ WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threadin
 FOREIGN = {
     "effects.schema": {"attrs", "jsonschema", "referencing"},
     "upstream.http": {"certifi", "requests", "urllib3"}, "server.metrics": {"prometheus_client"},
-    "agents.redis_store": {"redis"},
+    "state.redis_store": {"redis"},
     "server.page": {"werkzeug"}, "server.request": {"werkzeug"}, "server.serve": {"werkzeug"},
     "server.views": {"werkzeug"}, "server.dispatch": {"werkzeug"},
     "server.worker": {"gunicorn"}, "simulator.cursor": {"werkzeug"}, "simulator.demands": {"werkzeug"},

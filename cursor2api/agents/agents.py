@@ -3,9 +3,12 @@
 Starting an agent takes Cursor a minute, going on with one seconds.
 """
 
+import json
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from queue import SimpleQueue
 
@@ -13,10 +16,10 @@ from ..chat import Chat, WholeCall
 from ..config import Config
 from ..errors import ApiError, BadRequest
 from ..models import Choice
-from ..prompt import follow_up, plan
+from ..prompt import Briefing, follow_up, plan
+from ..state.store import Store
 from .conversation import Conversation
 from .fingerprint import Fingerprint
-from .store import WaitingAgent
 from .warm import Warm
 
 log = logging.getLogger("cursor2api")
@@ -37,11 +40,11 @@ class Agents:
     """`store` is None where agents cannot be kept or shall not be. `first_model()` is (id, params) of the model
     that warm agents begin with, or None."""
 
-    def __init__(self, config: Config, upstream, first_model: Callable[[], tuple | None], store):
+    def __init__(self, config: Config, upstream, first_model: Callable[[], tuple | None], store: Store | None):
         self._config, self._upstream, self._store = config, upstream, store
         self._warm = Warm(upstream, config.warm_agents, config.keep_agent_s, first_model
                           ) if config.warm_agents else None
-        self._wake, self._stopped = threading.Event(), False
+        self._wake, self._stopped, self._replaced = threading.Event(), False, False
         self._thread = threading.Thread(target=self._tend, name="agents", daemon=True)
 
     def start(self) -> None:
@@ -53,24 +56,24 @@ class Agents:
         """One conversation a choice of the reply. `caller` is the name of who asks, `key` the Cursor key that
         came with the request or ""; `nonce` is that of the prompt's tags, unless the agent knows another.
         Raises BadRequest."""
-        config, fingerprint, kept = self._config, None, None
+        config, fingerprint, agent, known = self._config, None, None, None
         # A caller's own key is kept nowhere, so nobody could delete its agents later.
         if self._store and not key:
             fingerprint = Fingerprint(chat, caller, choice.model.id, choice.params, choice.think,
                                       config.system_prompt_inject)
-            kept = fingerprint.history and self._store.take(fingerprint.history)
+            agent, known = self._take(fingerprint.history)
         rules = {"max_length": config.max_input_length, "think": choice.think,
                  "require_call": config.kilo_tool_strict}
         tell_all = partial(plan, chat, choice.model.id, choice.params, inject=config.system_prompt_inject, **rules)
         try:
-            whole = tell_all(kept.briefing.nonce if kept else nonce)
+            whole = tell_all(known.nonce if known else nonce)
         except BadRequest:
-            if kept:
-                self._upstream.delete(kept.agent)
+            if agent:
+                self._upstream.delete(agent)
             raise
-        kind, first, agent = "new", None, None
-        if kept:
-            kind, agent, first = "reused", kept.agent, follow_up(whole, chat, kept.briefing, **rules)
+        kind, first = "new", None
+        if known:
+            kind, first = "reused", follow_up(whole, chat, known, **rules)
             if not first:
                 self._upstream.delete(agent)
                 kind, agent, whole = "new", None, tell_all(nonce)
@@ -87,9 +90,22 @@ class Agents:
 
     def _keep(self, fingerprint: Fingerprint, conversation: Conversation, text: str,
               calls: list[WholeCall]) -> None:
-        waiting = WaitingAgent(conversation.release(), conversation.prompt.briefing)
-        for agent in self._store.put(fingerprint.after(text, calls), waiting):
+        note = json.dumps(asdict(conversation.prompt.briefing))
+        given_up = self._store.keep(fingerprint.after(text, calls), conversation.release(), note,
+                                    self._config.keep_agent_s, self._config.keep_agents)
+        for agent in given_up + (self._store.lost(self._replaced) if self._stopped else []):
             self._upstream.delete(agent)
+
+    def _take(self, digest: str | None) -> tuple[str, Briefing] | tuple[None, None]:
+        """The agent that knows this, and how it was told."""
+        found = digest and self._store.take(digest)
+        if not found:
+            return None, None
+        agent, note = found
+        if briefing := _briefing(note):
+            return agent, briefing
+        self._upstream.delete(agent)  # another version has kept it, or somebody else
+        return None, None
 
     def _tend(self) -> None:
         while not self._stopped:
@@ -105,12 +121,22 @@ class Agents:
             self._wake.wait(min(TEND_S, self._config.keep_agent_s / 4))
             self._wake.clear()
 
-    def close(self) -> None:
-        """Hands all agents that would be lost with this process to be deleted."""
-        self._stopped = True
+    def close(self, replaced: bool) -> None:
+        """Hands all agents that would be lost with this process to be deleted; if others have `replaced` it, they
+        go on with those that are kept."""
+        self._stopped, self._replaced = True, replaced
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(2)
-        for agent in [*(self._store.close() if self._store else ()),
+        for agent in [*(self._store.lost(replaced) if self._store else ()),
                       *(self._warm.close() if self._warm else ())]:
             self._upstream.delete(agent)
+
+
+def _briefing(note: str) -> Briefing | None:
+    """None for what is none: a store may hold anything."""
+    with suppress(ValueError, RecursionError):
+        match json.loads(note):
+            case {"nonce": str(nonce), "tools": str(tools), "left_out": int(left_out)}:
+                return Briefing(nonce, tools, left_out)
+    return None

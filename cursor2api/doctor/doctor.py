@@ -178,7 +178,7 @@ def _upstream(config: Config, name: str, agreed, wait: float, record: Path | Non
                 if file:
                     _save(recorder, record, f"{form}_{file}", content)
                 recorder.taken()
-        service.agents.close()
+        service.agents.close(replaced=False)
         yield check("nothing is left behind", lambda: _left(recorder, before, wait))
 
 

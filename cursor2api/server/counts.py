@@ -24,7 +24,7 @@ Row = tuple[str, str, tuple[tuple[str, str], ...], float]  # a metric, its sampl
 
 
 def new_folder() -> Path | None:
-    """Where the workers of a master share their counts; None, which is logged, if there can be no such place."""
+    """Where the workers of a master share what they know; None, which is logged, if there can be no such place."""
     try:
         return Path(tempfile.mkdtemp(prefix="cursor2api-"))
     except OSError as error:

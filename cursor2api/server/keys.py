@@ -2,19 +2,17 @@
 
 import re
 import threading
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..config import ConfigError, KeyLimit, digest
 from ..errors import ApiError, BadRequest, InvalidKey
+from ..state.store import Store
 
-MINUTE = 60.0
 OWN = "cursor-"  # begins the name of a caller with a Cursor key of its own
 PROVEN = 10_000  # callers' own keys that are remembered as good
 PROVEN_S = 86_400.0
-FORGET = 1000  # names with a window, beyond which those without a recent request are forgotten
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +25,7 @@ class Caller:
 
 
 class Keys:
-    """`keys` are (name, key) pairs, `digests` (name, SHA-256) pairs; limits are this process's.
+    """`keys` are (name, key) pairs, `digests` (name, SHA-256) pairs; `store` counts what has a limit.
 
     `development` is the key of the development start, "" under any other. Raises ConfigError for limits of a
     name that nobody has.
@@ -35,17 +33,16 @@ class Keys:
 
     def __init__(self, keys: Iterable[tuple[str, str]], digests: Iterable[tuple[str, str]],
                  limits: Iterable[tuple[str, KeyLimit]], passthrough: bool, clock: Callable[[], float],
-                 development: str = ""):
+                 store: Store, development: str = ""):
         self._names = dict([(digest(key), name) for name, key in keys]
                            + [(hashed, name) for name, hashed in digests])
         self._limits, self._passthrough, self._clock = dict(limits), passthrough, clock
+        self._store = store
         self.development = development
         for name in self._limits.keys() - {"*", *self._names.values()}:
             if not (passthrough and name.startswith(OWN)):
                 raise ConfigError(f"KEY_LIMITS: expected names of keys in use or *, got {name!r}")
         self._lock = threading.Lock()
-        self._windows: dict[str, deque[float]] = {}
-        self._streams: Counter[str] = Counter()
         self._proven: dict[str, float] = {}  # by the key's digest, eldest first: the time of the proof
 
     @property
@@ -93,41 +90,27 @@ class Keys:
     def count(self, caller: Caller) -> None:
         """Counts a request. Raises ApiError 429 when it is one too many within a minute."""
         most = self.limit(caller).requests_per_minute
-        if most is None:
-            return
-        now = self._clock()
-        with self._lock:
-            if len(self._windows) > FORGET:
-                self._windows = {name: window for name, window in self._windows.items()
-                                 if window and window[-1] > now - MINUTE}
-            window = self._windows.setdefault(caller.name, deque())
-            while window and window[0] <= now - MINUTE:
-                window.popleft()
-            if len(window) >= most:
-                raise ApiError(f"The key {caller.name} may make {most} requests a minute", status=429,
-                               type="requests", code="rate_limit_exceeded",
-                               retry_after=window[0] + MINUTE - now)
-            window.append(now)
+        if most is not None and (wait := self._store.count(caller.name, most)):
+            raise ApiError(f"The key {caller.name} may make {most} requests a minute", status=429, type="requests",
+                           code="rate_limit_exceeded", retry_after=wait)
 
     @contextmanager
     def streams(self, caller: Caller, count: int) -> Iterator[None]:
         """Holds `count` of the streams that the key may have at once, one a choice. Raises ApiError 429."""
         most = self.limit(caller).streams
-        if most is not None and count > most:
+        if most is None:
+            yield
+            return
+        if count > most:
             raise BadRequest(f"n: expected at most {most}, the replies that the key {caller.name} may have made "
                              f"at once, got {count}", code="integer_above_max_value", param="n")
-        with self._lock:
-            if most is not None and self._streams[caller.name] + count > most:
-                raise ApiError(f"The key {caller.name} may have {most} replies made at once", status=429,
-                               type="requests", code="too_many_streams", retry_after=2)
-            self._streams[caller.name] += count
+        if not self._store.hold(caller.name, count, most):
+            raise ApiError(f"The key {caller.name} may have {most} replies made at once", status=429,
+                           type="requests", code="too_many_streams", retry_after=2)
         try:
             yield
         finally:
-            with self._lock:
-                self._streams[caller.name] -= count
-                if not self._streams[caller.name]:
-                    del self._streams[caller.name]
+            self._store.free(caller.name, count)
 
     def allow(self, caller: Caller, model: str) -> None:
         """Raises ApiError 403 when the key may not use this base model."""

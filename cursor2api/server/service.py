@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..agents.agents import Agents
 from ..config import DEVELOPMENT_KEY, Config
@@ -15,6 +16,7 @@ from .metrics import Metrics
 from .model_lists import Models
 from .page import File
 from .slots import Slots, draining
+from ..state.store import Store
 
 log = logging.getLogger("cursor2api")
 
@@ -33,12 +35,14 @@ class Service:
     upstream: object | None
     agents: Agents | None
     models: Models | None
+    store: Store
     keys: Keys
     slots: Slots
     unproven: Slots  # of callers whose own keys are being tried
     metrics: Metrics
     files: dict[str, File]  # the page
     draining: bool = False
+    replaced: bool = False  # others take this one's place
     cut: bool = field(default=False, init=False)  # replies that still run end with an error frame
     _parsing: Slots = field(init=False)  # a slot is a byte
     _closing: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -48,8 +52,9 @@ class Service:
         self._parsing = Slots(PARSED_AT_ONCE, self.config.threads - 2, time.monotonic,
                               "as many bytes of requests as it takes")
 
-    def start(self) -> None:
-        """What a worker does before its first request, none of it waited for."""
+    def start(self, folder: Path | None = None) -> None:
+        """What a worker does before its first request, none of it waited for. All workers share `folder`."""
+        self.store.start(folder)
         if self.config.debug_content:
             log.warning("DEBUG_CONTENT is on: prompts and replies are logged in full")
         if not self.keys.exist:
@@ -150,7 +155,7 @@ class Service:
             self.slots.empty(LAST_WORDS_S)
             if upstream and not self._closed:
                 self._closed = True
-                self.agents.close()
+                self.agents.close(self.replaced)
                 upstream.close(max(0.0, end - time.monotonic()))
 
     def _shut(self) -> None:
