@@ -37,13 +37,14 @@ class Parsed(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What is known of a reply before its first event: `token` is for its id, `created` in unix seconds,
-    `request` the request's id, `prompt_tokens` an estimate."""
+    `request` the request's id, `prompt_tokens` an estimate; `now` gives the time in unix seconds."""
 
     token: str
     created: int
     model: str
     request: str = ""
     prompt_tokens: int = 0
+    now: Callable[[], float] = lambda: 0.0
 
 
 class Frame(NamedTuple):
@@ -121,7 +122,8 @@ class Example(NamedTuple):
 class Dialect:
     """`name` is in the log and the metrics, `what` in the documentation; `paths` begins with the one that is
     documented. `error` takes the id of the request that is refused; `id_header` is the header of an answer that
-    names that id."""
+    names that id. `fails_in_stream`: whether this failure, before a stream's first byte, is told in the stream
+    all the same, behind status 200."""
 
     name: str
     what: str
@@ -133,3 +135,4 @@ class Dialect:
     examples: tuple[Example, ...] = ()
     routes: tuple[Route, ...] = ()
     id_header: str = "x-request-id"
+    fails_in_stream: Callable[[ApiError], bool] = lambda error: False

@@ -14,9 +14,9 @@ from ..errors import ApiError, BadRequest, UpstreamCut
 from ..events import Event, Finish, Reasoning, Text, ToolCall, Usage
 from ..fold import ReplySoFar
 from . import Answer, Dialect, Example, Frame, Identity, Options, Parsed
-from .checks import (NO_ARGUMENTS, REQUIRED, SHOWN, Parameter, an_object, arguments, array, boolean, either,
-                     image_url, integer, json_text, members, missing, number, one_of, or_string, read,
-                     read_parameters, refused, spelled, string, text, tree, unexpected)
+from .checks import (NO_ARGUMENTS, REQUIRED, SHOWN, Parameter, an_image, an_object, arguments, array, boolean,
+                     either, format_name, integer, json_text, members, metadata, missing, number, one_of,
+                     or_string, read, read_parameters, refused, string, text, tool_name, tree, unexpected)
 
 MAX_TOOLS = 128
 MAX_STOP = 4096  # characters of a stop sequence
@@ -38,16 +38,6 @@ def _stop(value, path):
 def _logit_bias(value, path):
     for token, bias in an_object(value, path).items():
         number(-100, 100)(bias, f"{path}.{token[:SHOWN]}")
-    return value
-
-
-def _metadata(value, path):
-    if len(an_object(value, path)) > 16:
-        raise BadRequest(f"{path}: expected at most 16 pairs, got {len(value)}",
-                         code="object_above_max_properties", param=path)
-    for key, one in value.items():
-        string(0, 64)(key, path)
-        string(0, 512)(one, f"{path}.{key}")
     return value
 
 
@@ -133,7 +123,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("safety_identifier", "string", "at most 64 characters", None, "accepted",
               "The caller's own name for its user.", string(0, 64)),
     Parameter("metadata", "object", "at most 16 pairs of strings, 64 and 512 characters", None,
-              "accepted", "Labels for stored completions.", _metadata),
+              "accepted", "Labels for stored completions.", metadata),
     Parameter("store", "boolean", "", False, "accepted",
               "Completions are never stored.", boolean),
     Parameter("service_tier", "string", "", "auto", "accepted", "There is one tier.", text),
@@ -190,13 +180,13 @@ def _refuse_other_apis(body: dict) -> None:
         raise _of_another_api("system", MESSAGES)
 
 
-RESPONSES = "OpenAI's Responses API, /v1/responses"
-MESSAGES = "Anthropic's Messages API, /v1/messages"
+RESPONSES = "OpenAI's Responses API: send the body to /v1/responses"
+MESSAGES = ("Anthropic's Messages API, /v1/messages, which this service does not have: send it a body of chat "
+            "completions")
 
 
 def _of_another_api(path: str, api: str) -> BadRequest:
-    return BadRequest(f"{path}: is of {api}, which this service does not have: send it a body of chat completions",
-                      code="unsupported_parameter", param=path)
+    return BadRequest(f"{path}: is of {api}", code="unsupported_parameter", param=path)
 
 
 def _max_tokens(given: dict) -> int | None:
@@ -253,14 +243,10 @@ def _are_parts(value: object) -> bool:
         isinstance(part, dict) and isinstance(part.get("type"), str) for part in value)
 
 
-def _image_url(value: object, path: str) -> Image:
-    return Image(image_url(value, path), path)
-
-
 def _image(value: object, path: str) -> Image:
     if isinstance(value, str):
-        return _image_url(value, path)
-    return read(an_object(value, path), path, "url", _image_url)
+        return an_image(value, path)
+    return read(an_object(value, path), path, "url", an_image)
 
 
 def _image_block(value: dict, path: str) -> Image:
@@ -270,8 +256,8 @@ def _image_block(value: dict, path: str) -> Image:
     if "source" in value:
         value, path, kind = read(value, path, "source", an_object), f"{path}.source", "media_type"
         if value.get("url") is not None:
-            return read(value, path, "url", _image_url)
-    return _image_url(f"data:{read(value, path, kind, text)};base64,{read(value, path, 'data', text)}",
+            return read(value, path, "url", an_image)
+    return an_image(f"data:{read(value, path, kind, text)};base64,{read(value, path, 'data', text)}",
                       f"{path}.data")
 
 
@@ -347,11 +333,6 @@ def _old_call(value: object, path: str) -> WholeCall:
                      read(value, path, "arguments", arguments, "{}"))
 
 
-# OpenAI takes a-zA-Z0-9_- up to 64; tools of MCP servers have longer names with . / and :
-_tool_name = spelled("a-zA-Z0-9_.:/-", 128)
-_format_name = spelled("a-zA-Z0-9_-", 64)
-
-
 def _tools(given: dict) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
     """The tools, and the paths of those that are left out."""
     tools, functions = given["tools"] or [], given["functions"] or []
@@ -361,7 +342,7 @@ def _tools(given: dict) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
     offered, left_out = _functions(tools, "tools")
     found = {}
     for function, path in [*offered, *array(_old_function)(functions, "functions")]:
-        name = read(function, path, "name", _tool_name)
+        name = read(function, path, "name", tool_name)
         read(function, path, "strict", boolean, False)
         tool = Tool(name, read(function, path, "description", text, ""),
                     read(function, path, "parameters", tree, NO_ARGUMENTS))
@@ -403,7 +384,7 @@ def _format(value: dict, path: str) -> Format:
     inner = read(value, path, "json_schema", an_object)
     path = f"{path}.json_schema"
     read(inner, path, "strict", boolean, False)
-    return Format(kind, read(inner, path, "name", _format_name), read(inner, path, "schema", tree, None))
+    return Format(kind, read(inner, path, "name", format_name), read(inner, path, "schema", tree, None))
 
 
 # Replies

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
 
+from ..chat import Image
 from ..errors import BadRequest
 
 SHOWN = 60  # characters of a value that an error message repeats
@@ -265,6 +266,22 @@ def spelled(characters: str, longest: int) -> Check:
     return check
 
 
+# OpenAI takes a-zA-Z0-9_- up to 64; tools of MCP servers have longer names with . / and :
+tool_name = spelled("a-zA-Z0-9_.:/-", 128)
+format_name = spelled("a-zA-Z0-9_-", 64)
+
+
+def metadata(value: object, path: str) -> dict:
+    """OpenAI's labels of a reply: at most 16 pairs of strings."""
+    if len(an_object(value, path)) > 16:
+        raise BadRequest(f"{path}: expected at most 16 pairs, got {len(value)}",
+                         code="object_above_max_properties", param=path)
+    for key, one in value.items():
+        string(0, 64)(key, path)
+        string(0, 512)(one, f"{path}.{key}")
+    return value
+
+
 _WEB_URL = re.compile(r"(?i:https?://)[^\s/]\S*")
 _DATA_URL = re.compile(r"(?i:data:image/(png|jpe?g|gif|webp)(?:;[^;,]*)*;base64,)([a-zA-Z0-9+/]+={0,2})")
 
@@ -279,6 +296,10 @@ def image_url(value: object, path: str) -> str:
         return value
     raise unexpected(path, "an http(s) URL or data:image/(png|jpeg|gif|webp);base64,(base64)",
                      value)
+
+
+def an_image(value: object, path: str) -> Image:
+    return Image(image_url(value, path), path)
 
 
 def or_string(check: Check, of_string: Check) -> Check:
