@@ -49,10 +49,15 @@ class ReplySoFar:
 
         A call that was cut with the reply is left out: its arguments are no JSON, and so it is no call.
         """
-        cut = self.finish is not None and self.finish.reason == "length"
+        parts = self._parts[:-1] if self.cut_call else self._parts
         return [WholeCall(part.id, part.name, part.written.getvalue()) if part.kind is ToolCall
-                else part.kind(part.written.getvalue()) for part in self._parts
-                if not (cut and part.kind is ToolCall and not _is_json(part.written.getvalue()))]
+                else part.kind(part.written.getvalue()) for part in parts]
+
+    @property
+    def cut_call(self) -> bool:
+        """Whether the reply ended within a call."""
+        return (self.finish is not None and self.finish.reason == "length" and bool(self._parts)
+                and self._parts[-1].kind is ToolCall and not _is_json(self._parts[-1].written.getvalue()))
 
     @property
     def text(self) -> str:

@@ -88,7 +88,7 @@ ERRORS = [
     ("no key", "POST", "/v1/chat/completions", {}, b"{}", 401, "authentication_error", "invalid_api_key"),
     ("wrong key", "GET", "/v1/models", {"x-api-key": "1"}, None, 401, "authentication_error",
      "invalid_api_key"),
-    ("unknown route", "GET", "/v1/responses", {}, None, 404, "invalid_request_error", None),
+    ("unknown route", "GET", "/v1/nothing", {}, None, 404, "invalid_request_error", None),
     ("wrong method", "GET", "/v1/chat/completions", {}, None, 405, "invalid_request_error",
      "method_not_supported"),
     ("wrong type", "POST", "/v1/chat/completions", {"api-key": "0000", "Content-Type": "text/xml"},
@@ -127,7 +127,7 @@ def test_a_preflight_needs_no_key(gate):
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
 @pytest.mark.parametrize("path, pages", [
     ("/v1/chat/completions", True), ("/models", True), (f"/v1/models/{MODEL}", True), ("/metrics", True),
-    ("/v1/responses", True), ("/", False), ("/static/app.js", False), ("/reference.json", False),
+    ("/v1/nothing", True), ("/", False), ("/static/app.js", False), ("/reference.json", False),
     ("/openapi.json", False), ("/health", False), ("/ready", False), ("//ready/", False)])
 def test_pages_of_other_origins_may_read_only_what_needs_a_key(gate, method, path, pages):
     headers = requests.request(method, gate.url + path, timeout=10, headers={
@@ -149,7 +149,7 @@ TOO_LONG = [
     ("POST", "/v1/chat/completions/v1//chat/completions", "/v1/chat/completions"),
     ("GET", "/v1/chat/completions/models", "/v1/models"), ("GET", "/api/v1/models/a", "/v1/models/a"),
     ("GET", "/v1/health", "/health"), ("HEAD", "/v1/health", None), ("GET", "/v1/v1/chat/completions", None),
-    ("POST", "/v1/responses", None), ("POST", "/v1/v1/completions", None), ("GET", "/a/", None),
+    ("POST", "/v1/embeddings", None), ("POST", "/v1/v1/completions", None), ("GET", "/a/", None),
     ("POST", "/v1/chat/completions/x", None),
     ("POST", "/" + "a/" * 1000 + "chat/completions", "/v1/chat/completions")]
 

@@ -37,13 +37,14 @@ class Parsed(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What is known of a reply before its first event: `token` is for its id, `created` in unix seconds,
-    `request` the request's id, `prompt_tokens` an estimate."""
+    `request` the request's id, `prompt_tokens` an estimate; `now` gives the time in unix seconds."""
 
     token: str
     created: int
     model: str
     request: str = ""
     prompt_tokens: int = 0
+    now: Callable[[], float] = lambda: 0.0
 
 
 class Frame(NamedTuple):
@@ -129,7 +130,8 @@ class Example(NamedTuple):
 class Dialect:
     """`name` is in the log and the metrics, `what` in the documentation; `paths` begins with the one that is
     documented. `error` takes the id of the request that is refused; `id_header` is the header of an answer that
-    names that id. `call_id` begins the ids of tool calls.
+    names that id. `call_id` begins the ids of tool calls. `fails_in_stream`: whether this failure, before a
+    stream's first byte, is told in the stream all the same, behind status 200.
 
     `headers` are those that its clients send beside the usual ones; a request with the first of them to a path of
     no dialect is answered in this one, and with `models` as its form of /v1/models."""
@@ -147,3 +149,4 @@ class Dialect:
     call_id: str = "call_"
     headers: tuple[str, ...] = ()
     models: ModelForm | None = None
+    fails_in_stream: Callable[[ApiError], bool] = lambda error: False

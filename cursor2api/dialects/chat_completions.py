@@ -15,8 +15,9 @@ from ..events import Event, Finish, Reasoning, Text, ToolCall, Usage
 from ..fold import ReplySoFar
 from . import Answer, Dialect, Example, Frame, Identity, Options, Parsed
 from .checks import (NO_ARGUMENTS, REQUIRED, SHOWN, Parameter, an_object, arguments, array, boolean, distinct,
-                     either, image, image_block, integer, json_text, member, members, missing, number, one_of,
-                     or_string, read, read_parameters, refused, spelled, string, text, tool_name, tree, unexpected)
+                     either, format_name, image, image_block, integer, json_text, member, members, metadata,
+                     missing, number, one_of, or_string, read, read_parameters, refused, string, text, tool_name,
+                     tree, unexpected)
 
 MAX_TOOLS = 128
 MAX_STOP = 4096  # characters of a stop sequence
@@ -38,16 +39,6 @@ def _stop(value, path):
 def _logit_bias(value, path):
     for token, bias in an_object(value, path).items():
         number(-100, 100)(bias, f"{path}.{token[:SHOWN]}")
-    return value
-
-
-def _metadata(value, path):
-    if len(an_object(value, path)) > 16:
-        raise BadRequest(f"{path}: expected at most 16 pairs, got {len(value)}",
-                         code="object_above_max_properties", param=path)
-    for key, one in value.items():
-        string(0, 64)(key, path)
-        string(0, 512)(one, f"{path}.{key}")
     return value
 
 
@@ -133,7 +124,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("safety_identifier", "string", "at most 64 characters", None, "accepted",
               "The caller's own name for its user.", string(0, 64)),
     Parameter("metadata", "object", "at most 16 pairs of strings, 64 and 512 characters", None,
-              "accepted", "Labels for stored completions.", _metadata),
+              "accepted", "Labels for stored completions.", metadata),
     Parameter("store", "boolean", "", False, "accepted",
               "Completions are never stored.", boolean),
     Parameter("service_tier", "string", "", "auto", "accepted", "There is one tier.", text),
@@ -189,13 +180,13 @@ def _refuse_other_apis(body: dict) -> None:
         raise _of_another_api("system", MESSAGES)
 
 
-RESPONSES = "OpenAI's Responses API, /v1/responses, which this service does not have"
-MESSAGES = "Anthropic's Messages API, /v1/messages, which this service does not have"
+RESPONSES = "OpenAI's Responses API: send the body to /v1/responses"
+MESSAGES = ("Anthropic's Messages API, /v1/messages, which this service does not have: send it a body of chat "
+            "completions")
 
 
 def _of_another_api(path: str, api: str) -> BadRequest:
-    return BadRequest(f"{path}: is of {api}: send a body of chat completions here",
-                      code="unsupported_parameter", param=path)
+    return BadRequest(f"{path}: is of {api}", code="unsupported_parameter", param=path)
 
 
 def _max_tokens(given: dict) -> int | None:
@@ -324,9 +315,6 @@ def _old_call(value: object, path: str) -> WholeCall:
                      read(value, path, "arguments", arguments, "{}"))
 
 
-_format_name = spelled("a-zA-Z0-9_-", 64)
-
-
 def _tools(given: dict) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
     """The tools, and the paths of those that are left out."""
     tools, functions = given["tools"] or [], given["functions"] or []
@@ -377,7 +365,7 @@ def _format(value: dict, path: str) -> Format:
     inner = read(value, path, "json_schema", an_object)
     path = f"{path}.json_schema"
     read(inner, path, "strict", boolean, False)
-    return Format(kind, read(inner, path, "name", _format_name), read(inner, path, "schema", tree, None))
+    return Format(kind, read(inner, path, "name", format_name), read(inner, path, "schema", tree, None))
 
 
 # Replies

@@ -275,6 +275,20 @@ def spelled(characters: str, longest: int) -> Check:
 tool_name = spelled("a-zA-Z0-9_.:/-", 128)
 
 
+format_name = spelled("a-zA-Z0-9_-", 64)
+
+
+def metadata(value: object, path: str) -> dict:
+    """OpenAI's labels of a reply: at most 16 pairs of strings."""
+    if len(an_object(value, path)) > 16:
+        raise BadRequest(f"{path}: expected at most 16 pairs, got {len(value)}",
+                         code="object_above_max_properties", param=path)
+    for key, one in value.items():
+        string(0, 64)(key, path)
+        string(0, 512)(one, f"{path}.{key}")
+    return value
+
+
 def distinct(tools: Iterable[tuple[Tool, str]]) -> tuple[Tool, ...]:
     """The tools, of which each comes with its path, without those that came before. Raises BadRequest for two
     unlike tools of one name."""

@@ -19,9 +19,10 @@ from . import sse
 from ..agents.agents import prompt_tokens
 from ..agents.conversation import Conversation
 from ..chat import Chat
-from ..dialects import Asked, Dialect, Identity, Options, Route, Writer
+from ..dialects import Asked, Dialect, Identity, Options, Parsed, Route, Writer
 from ..dialects.checks import load
 from ..effects.reply import ReplyRules, reply, side_by_side
+from ..errors import ApiError
 from ..events import Event, Note, Waiting
 from ..fold import ReplySoFar
 from .deadline import Deadline
@@ -49,13 +50,28 @@ class Streamed(Response):
 
 def serve(dialect: Dialect, request: ApiRequest, service: Service) -> Response:
     """The answer to a chat. Raises ApiError."""
-    config, caller, record = service.config, request.caller, request.record
-    service.keys.count(caller)
+    config, record = service.config, request.record
+    service.keys.count(request.caller)
     deadline = Deadline(request, service)
     body = read_body(request)
     with service.parsing(len(body), deadline.look):
-        chat, wishes, ignored = dialect.parse(load(body), Options(config.max_n, config.strict_params))
+        parsed = dialect.parse(load(body), Options(config.max_n, config.strict_params))
     del body
+    try:
+        return _reply(dialect, parsed, request, service, deadline)
+    except ApiError as error:
+        if not (parsed.chat.stream and dialect.fails_in_stream(error)):
+            raise
+        record.error = error
+        writer = dialect.writer(_identity(parsed.chat.model, record.id), parsed.chat, parsed.wishes)
+        return Response(sse.encode([*writer.begin(), *writer.fail(error)]), mimetype="text/event-stream")
+
+
+def _reply(dialect: Dialect, parsed: Parsed, request: ApiRequest, service: Service,
+           deadline: Deadline) -> Response:
+    """The reply to a chat. Raises ApiError."""
+    config, caller, record = service.config, request.caller, request.record
+    chat, wishes, ignored = parsed
     service.check_upstream(caller.upstream_key)
     with ExitStack() as stack:
         stack.enter_context(service.keys.streams(caller, chat.n))
@@ -67,8 +83,8 @@ def serve(dialect: Dialect, request: ApiRequest, service: Service) -> Response:
         conversations = service.agents.open(chat, choice, caller.name, caller.upstream_key, secrets.token_hex(4))
         for conversation in conversations:
             stack.callback(conversation.end)
-        writer = dialect.writer(Identity(secrets.token_hex(12), int(time.time()), choice.name, record.id,
-                                         conversations[0].whole.prompt_tokens), chat, wishes)
+        writer = dialect.writer(
+            _identity(choice.name, record.id, conversations[0].whole.prompt_tokens), chat, wishes)
         pairs = _replies(conversations, chat, service, record.id, partial(new_call_id, dialect.call_id))
         stack.callback(pairs.close)
         pairs = record.counted(deadline.over(pairs), chat.stream)
@@ -102,6 +118,10 @@ def _prompt_tokens(service: Service, key: str, chat: Chat) -> int:
     models = service.models
     think = models is not None and not models.waits(key) and models.choose(chat.model, key=key).think
     return prompt_tokens(service.config, chat, think)
+
+
+def _identity(model: str, request: str, prompt_tokens: int = 0) -> Identity:
+    return Identity(secrets.token_hex(12), int(time.time()), model, request, prompt_tokens, time.time)
 
 
 def _replies(conversations: list[Conversation], chat: Chat, service: Service, id: str,

@@ -1,0 +1,346 @@
+"""A body of the Responses API to a Chat: its items become messages, its tools those that the model is shown.
+
+Tools of namespaces are shown by their bare names where these are unique, else as `namespace.name`; which tool a
+shown name stands for is told by a table, never by taking the name apart.
+"""
+
+import re
+from base64 import b64decode
+from binascii import Error
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ...chat import Chat, Format, Image, Message, Tool, ToolChoice, WholeCall
+from ...errors import BadRequest
+from .. import Options, Parsed
+from ..checks import (NO_ARGUMENTS, Parameter, image, an_object, arguments, array, boolean, format_name,
+                      integer, json_text, members, metadata, number, one_of, or_string, read, read_parameters,
+                      refused, shown, string, text, tool_name, tree, unexpected)
+
+
+def _background(value, path):
+    return refused(value, path) if boolean(value, path) else value
+
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter("model", "string", "an id of /v1/models", None, "honoured",
+              "The model that answers.", string(1), required=True),
+    Parameter("input", "string or array", "text, or items", None, "honoured",
+              "What is new: a user's text, or items such as messages, calls and their outputs.",
+              or_string(array(), text)),
+    Parameter("instructions", "string", "", None, "honoured",
+              "A system message before all others; it is not carried over by previous_response_id.", text),
+    Parameter("previous_response_id", "string", "id of a stored response", None, "honoured",
+              "The response that this one goes on from.", text),
+    Parameter("store", "boolean", "", True, "accepted", "Responses are not stored.", boolean),
+    Parameter("stream", "boolean", "", False, "honoured",
+              "Send the response in events, as server-sent ones.", boolean),
+    Parameter("stream_options", "object", "include_obfuscation", None, "accepted",
+              "There is no obfuscation.", members(include_obfuscation=boolean)),
+    Parameter("max_output_tokens", "integer", "at least 1", None, "honoured",
+              "The reply is cut at this many tokens; the response is then incomplete.", integer(1)),
+    Parameter("tools", "array", "function, namespace", [], "honoured",
+              "What the model may call; web_search, image_generation and the server's tool_search are left out.",
+              array()),
+    Parameter("tool_choice", "string or object", "none, auto, required, a named tool, allowed_tools", "auto",
+              "honoured", "Whether and which tools must be called.",
+              or_string(an_object, one_of("none", "auto", "required"))),
+    Parameter("parallel_tool_calls", "boolean", "", True, "honoured",
+              "Whether one response may hold more than one tool call.", boolean),
+    Parameter("text", "object", "format, verbosity", {}, "honoured",
+              "The form of the reply: free text, one JSON object, or JSON that fits a schema.", an_object),
+    Parameter("reasoning", "object", "effort, summary", {}, "honoured",
+              "How long the model thinks, where the model has such a choice.", members(effort=text, summary=text)),
+    Parameter("metadata", "object", "at most 16 pairs of strings, 64 and 512 characters", {}, "honoured",
+              "Labels of the response.", metadata),
+    Parameter("temperature", "number", "0 to 2", 1, "ignored", "Randomness of the sampling.", number(0, 2)),
+    Parameter("top_p", "number", "0 to 1", 1, "ignored",
+              "Share of the probability mass that is sampled from.", number(0, 1)),
+    Parameter("top_logprobs", "integer", "0 to 20", 0, "ignored",
+              "How many alternatives to list for each token.", integer(0, 20)),
+    Parameter("moderation", "object", "", None, "ignored", "Asks for a moderation verdict on the reply.",
+              an_object),
+    Parameter("context_management", "array", "", None, "ignored", "Asks for a history that is made shorter.",
+              array()),
+    Parameter("include", "array", "", [], "accepted",
+              "More of the output; message.output_text.logprobs is ignored, reasoning.encrypted_content is null.",
+              array(text)),
+    Parameter("max_tool_calls", "integer", "", None, "accepted", "It limits built-in tools alone.", integer()),
+    Parameter("truncation", "string", "auto, disabled", "disabled", "accepted",
+              "`MAX_INPUT_LENGTH` decides.", one_of("auto", "disabled")),
+    Parameter("service_tier", "string", "", "auto", "accepted", "There is one tier.", text),
+    Parameter("user", "string", "", None, "accepted", "The caller's own name for its user.", text),
+    Parameter("safety_identifier", "string", "at most 64 characters", None, "accepted",
+              "The caller's own name for its user.", string(0, 64)),
+    Parameter("prompt_cache_key", "string", "", None, "accepted",
+              "The upstream does its own caching.", text),
+    Parameter("prompt_cache_retention", "string", "", None, "accepted",
+              "The upstream does its own caching.", text),
+    Parameter("prompt_cache_options", "object", "mode, ttl", None, "accepted",
+              "The upstream does its own caching.", members(mode=text, ttl=text)),
+    Parameter("background", "boolean", "false", False, "accepted",
+              "Nothing runs in the background: true is refused.", _background),
+    Parameter("conversation", "string or object", "", None, "refused",
+              "There are no conversations here.", refused),
+    Parameter("prompt", "object", "", None, "refused", "There are no stored prompts here.", refused),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A tool as its caller knows it; `kind` is function."""
+
+    kind: str
+    name: str
+    namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """`declared` are the tools by the names that the model is shown; `echo` are the members of the response that
+    repeat the request."""
+
+    declared: dict[str, Declared]
+    echo: dict[str, object]
+
+
+def parse(body: dict, options: Options) -> Parsed:
+    """The chat that a body asks for. Raises BadRequest with the `param` that is wrong."""
+    given, ignored = read_parameters(body, PARAMETERS, options.strict_params)
+    if given["previous_response_id"] is not None:
+        raise _no_previous(given["previous_response_id"])
+    if given["input"] is None:
+        raise BadRequest("input: required, got nothing", code="missing_required_parameter", param="input")
+    items = [{"role": "user", "content": given["input"]}] if isinstance(given["input"], str) else given["input"]
+    kinds = [_kind(item, f"input[{i}]") for i, item in enumerate(items)]
+    tools, declared, left_out = _tools(given["tools"], items, kinds)
+    instructions = given["instructions"]
+    form = read(given["text"], "text", "format", an_object, {"type": "text"})
+    chat = Chat(
+        model=given["model"],
+        messages=(*([Message("system", (instructions,))] if instructions else []),
+                  *_messages(items, kinds, declared)),
+        stream=given["stream"],
+        max_tokens=given["max_output_tokens"],
+        format=_format(form, "text.format"),
+        tools=tools,
+        tool_choice=_tool_choice(given["tool_choice"], declared),
+        parallel_tool_calls=given["parallel_tool_calls"],
+        reasoning_effort=given["reasoning"].get("effort"))
+    if "message.output_text.logprobs" in given["include"]:
+        ignored += "include",
+    return Parsed(chat, Wishes(declared, _echo(given, form)), ignored + left_out)
+
+
+def _no_previous(id: str) -> BadRequest:
+    return BadRequest(f"Previous response with id {id[:100]!r} not found.", code="previous_response_not_found",
+                      param="previous_response_id")
+
+
+def _echo(given: dict, form: dict) -> dict:
+    echo = {name: given[name] for name in (
+        "instructions", "max_output_tokens", "max_tool_calls", "parallel_tool_calls", "previous_response_id",
+        "temperature", "tool_choice", "top_logprobs", "top_p", "truncation", "metadata")}
+    echo |= {"reasoning": {"effort": None, "summary": None, **given["reasoning"]}, "text": {**given["text"],
+             "format": form}, "tools": [_echoed(tool) for tool in given["tools"]]}
+    return echo | {name: given[name] for name in ("user", "safety_identifier", "prompt_cache_key")
+                   if given[name] is not None}
+
+
+def _echoed(tool: dict) -> dict:
+    return {"parameters": None, "strict": None, **tool} if tool["type"] == "function" else tool
+
+
+# Items
+
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+# What an item that is a call shows of it: the member that holds its arguments.
+_CALLS = {"function_call": "arguments", "local_shell_call": "action", "shell_call": "action",
+          "apply_patch_call": "operation"}
+_OUTPUTS = {f"{kind}_output" for kind in _CALLS}
+# Items that say nothing to the model: thinking and compacted history are not told again.
+_SILENT = {"reasoning", "compaction", "compaction_trigger", "context_compaction"}
+
+
+def _kind(item: object, path: str) -> str:
+    if "type" not in an_object(item, path) and ("role" in item or "id" in item):
+        return "message" if "role" in item else "item_reference"
+    return read(item, path, "type", text)
+
+
+def _messages(items: list[dict], kinds: list[str], declared: dict[str, Declared]) -> Iterator[Message]:
+    names = {(tool.namespace, tool.name): name for name, tool in declared.items()}
+    called: Message | None = None  # the assistant's last message, for as long as calls may join it
+    for i, (item, kind) in enumerate(zip(items, kinds)):
+        path = f"input[{i}]"
+        if kind in _SILENT:
+            continue
+        if kind in _CALLS:
+            called = called or Message("assistant", ())
+            called = replace(called, tool_calls=(*called.tool_calls, _call(item, kind, path, names)))
+            continue
+        message = _message(item, kind, path)
+        if called:
+            yield called
+        called = message if message.role == "assistant" else None
+        if not called:
+            yield message
+    if called:
+        yield called
+
+
+def _message(item: dict, kind: str, path: str) -> Message:
+    if kind == "message":
+        role = _ROLES[read(item, path, "role", one_of(*_ROLES))]
+        return Message(role, _content(item, path, "content", role))
+    if kind in _OUTPUTS:
+        return Message("tool", _content(item, path, "output", "tool"),
+                       tool_call_id=read(item, path, "call_id", text, ""))
+    if kind == "item_reference":
+        raise BadRequest(f"Item with id {read(item, path, 'id', text)[:100]!r} not found.", status=404,
+                         param="input")
+    return Message("assistant", (f"[{kind[:60]}]",))  # another server's tool, whose result is not told again
+
+
+def _call(item: dict, kind: str, path: str, names: dict[tuple[str, str], str]) -> WholeCall:
+    said = read(item, path, _CALLS[kind], arguments, "{}")
+    name = kind.removesuffix("_call")
+    if kind == "function_call":
+        name = read(item, path, "name", text)
+        name = names.get((read(item, path, "namespace", text, ""), name), name)
+    return WholeCall(read(item, path, "call_id", text, ""), name, said)
+
+
+def _content(item: dict, path: str, member: str, role: str) -> tuple[str | Image, ...]:
+    value, path = item.get(member), f"{path}.{member}"
+    if isinstance(value, str):
+        return (value,) if value else ()
+    if value is None and role in ("assistant", "tool"):
+        return ()
+    if role == "tool" and not (isinstance(value, list) and all(
+            isinstance(part, dict) and "type" in part for part in value)):
+        return (json_text(value, path),)
+    return tuple(_part(part, f"{path}[{i}]", role) for i, part in enumerate(array(an_object)(value, path)))
+
+
+def _part(part: dict, path: str, role: str) -> str | Image:
+    kind = read(part, path, "type", text)
+    if kind in ("input_text", "output_text", "text", "summary_text", "reasoning_text"):
+        return read(part, path, "text", text)
+    if kind == "refusal":
+        return read(part, path, "refusal", text)
+    if kind == "input_image" and role in ("user", "tool"):
+        if part.get("image_url") is None and part.get("file_id") is not None:
+            raise unexpected(f"{path}.file_id", "image_url, as there are no files here", part["file_id"])
+        return read(part, path, "image_url", image)
+    if kind == "input_file":
+        return _file(part, path)
+    raise unexpected(f"{path}.type", "input_text, input_image, input_file, output_text or refusal", kind,
+                     "unsupported_value")
+
+
+_TEXT_FILE = re.compile(r"data:(?:text/[\w.+-]+|application/json)(?:;charset=utf-8)?;base64,([a-zA-Z0-9+/]+=*)")
+
+
+def _file(part: dict, path: str) -> str:
+    """The text of a file that comes with the request."""
+    data = _TEXT_FILE.fullmatch(read(part, path, "file_data", text, ""))
+    try:
+        return f"{read(part, path, 'filename', text, 'file')}:\n{b64decode(data[1]).decode('utf-8')}"
+    except (TypeError, Error, UnicodeDecodeError):
+        raise unexpected(f"{path}.file_data", "data:text/...;base64,(UTF-8)", part.get("file_data"),
+                         "unsupported_value") from None
+
+
+# Tools
+
+_LEFT_OUT = re.compile(r"web_search\w*|image_generation", re.ASCII)
+
+
+def _tools(tools: list, items: list[dict], kinds: list[str],
+           ) -> tuple[tuple[Tool, ...], dict[str, Declared], tuple[str, ...]]:
+    """The tools as the model is shown them, as their caller knows them, and what is left out."""
+    found: dict[Declared, Tool] = {}
+    left_out: tuple[str, ...] = ()
+    for tool, path in _offered(tools, items, kinds):
+        kind = read(an_object(tool, path), path, "type", text)
+        if kind == "namespace":
+            found |= _of_namespace(tool, path)
+        elif kind == "function":
+            found |= _function(tool, path)
+        elif _LEFT_OUT.fullmatch(kind):
+            left_out += f"{path}: {kind}",
+        else:
+            raise unexpected(f"{path}.type", "function or namespace", kind, "unsupported_value")
+    count = Counter(declared.name for declared in found)
+    named = {declared.name if count[declared.name] == 1 or not declared.namespace
+             else f"{declared.namespace}.{declared.name}": (declared, tool) for declared, tool in found.items()}
+    return (tuple(replace(tool, name=name) for name, (_, tool) in named.items()),
+            {name: declared for name, (declared, _) in named.items()}, left_out)
+
+
+def _offered(tools: list, items: list[dict], kinds: list[str]) -> Iterator[tuple[object, str]]:
+    """The tools with their paths; of those of one name the later one counts."""
+    yield from ((tool, f"tools[{i}]") for i, tool in enumerate(tools))
+
+
+def _of_namespace(value: dict, path: str) -> dict[Declared, Tool]:
+    """The tools of a namespace; what is said of them all stands with the first."""
+    namespace, about = read(value, path, "name", tool_name), read(value, path, "description", text, "")
+    found: dict[Declared, Tool] = {}
+    for i, tool in enumerate(read(value, path, "tools", array(an_object), ())):
+        inner = f"{path}.tools[{i}]"
+        kind = read(tool, inner, "type", text)
+        if kind != "function":
+            raise unexpected(f"{inner}.type", "function", kind, "unsupported_value")
+        found |= _function(tool, inner, namespace, about)
+        about = ""
+    return found
+
+
+def _function(value: dict, path: str, namespace: str = "", about: str = "") -> dict[Declared, Tool]:
+    name = read(value, path, "name", tool_name)
+    read(value, path, "strict", boolean, None)
+    description = read(value, path, "description", text, "")
+    if about:
+        description = f"{description}\n{namespace}: {about}".strip()
+    return {Declared("function", name, namespace): Tool(
+        name, description, read(value, path, "parameters", tree, NO_ARGUMENTS), namespace=namespace)}
+
+
+def _tool_choice(value: str | dict, declared: dict[str, Declared]) -> ToolChoice:
+    path = "tool_choice"
+    mode, chosen = value, []
+    if isinstance(value, dict):
+        kind, mode = read(value, path, "type", text), "required"
+        chosen = [(value, path)]
+        if kind == "allowed_tools":
+            mode = read(value, path, "mode", one_of("auto", "required"))
+            chosen = [(tool, f"{path}.tools[{i}]") for i, tool in enumerate(
+                read(value, path, "tools", array(an_object, 1)))]
+    names = {name: None for tool, inner in chosen for name in _chosen(tool, inner, declared)}
+    if mode == "required" and not declared:
+        raise unexpected(path, "none or auto, as there are no tools", mode)
+    return ToolChoice(mode if declared else "none", tuple(names))
+
+
+def _chosen(value: dict, path: str, declared: dict[str, Declared]) -> list[str]:
+    """The names by which the model knows a tool that its caller names."""
+    kind = read(value, path, "type", text)
+    if kind != "function":
+        raise unexpected(f"{path}.type", "function", kind, "unsupported_value")
+    name, namespace = read(value, path, "name", text), read(value, path, "namespace", text, None)
+    if found := [known for known, tool in declared.items()
+                 if tool.name == name and namespace in (None, tool.namespace)]:
+        return found
+    raise BadRequest(f"{path}.name: expected the name of one of the tools, got {shown(name)}",
+                     code="invalid_value", param="tool_choice")
+
+
+def _format(value: dict, path: str) -> Format:
+    kind = read(value, path, "type", one_of("text", "json_object", "json_schema"))
+    if kind != "json_schema":
+        return Format(kind)
+    read(value, path, "strict", boolean, False)
+    return Format(kind, read(value, path, "name", format_name), read(value, path, "schema", tree, None))

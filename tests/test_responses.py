@@ -1,0 +1,480 @@
+"""The Responses API: what its bodies mean, its events and its bodies, each valid against openapi.json."""
+
+import json
+
+import pytest
+import requests
+from conftest import MODEL, ROOT, until
+from jsonschema import Draft202012Validator
+from test_dialects import Service
+
+from cursor2api.chat import Image, Message, ToolChoice, WholeCall
+from cursor2api.dialects import Frame, Identity, Options
+from cursor2api.dialects.responses import RESPONSES, fails_in_stream
+from cursor2api.errors import ApiError, BadRequest, KeyRefused, UpstreamCut, UpstreamError, UpstreamTimeout
+from cursor2api.events import Finish, Reasoning, Text, ToolCall, Usage
+from cursor2api.fold import ReplySoFar
+from cursor2api.simulator import serve
+
+COMPONENTS = json.loads((ROOT / "static/openapi.json").read_text("utf-8"))["components"]
+BODY, EVENT = (Draft202012Validator({"$ref": f"#/components/schemas/{name}", "components": COMPONENTS})
+               for name in ("Response", "ResponseEvent"))
+IDENTITY = Identity("0123", 1700000000, "m", now=lambda: 1700000009.5)
+USAGE = Usage(3, 4, 1, 2)
+WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+def function(name="get_weather", **more):
+    return {"type": "function", "name": name, "parameters": WEATHER, **more}
+
+
+def namespace(name, *tools, **more):
+    return {"type": "namespace", "name": name, "tools": [*tools], **more}
+
+
+TOOLS = [function("f"), namespace("files", function("read"), function("f"))]
+
+
+def parsed(**body):
+    return RESPONSES.parse({"model": "m", "input": "Hi", **body}, Options())
+
+
+# What a body means
+
+
+def item(type, **members):
+    return {"type": type, **members}
+
+
+def user(*content):
+    return Message("user", content)
+
+
+def called(*calls, text=()):
+    return Message("assistant", text, tool_calls=tuple(WholeCall(*call) for call in calls))
+
+
+IMAGE = "data:image/png;base64,aGV5"
+ITEMS = [
+    ("a text", "Hi", [user("Hi")]),
+    ("messages without a type", [{"role": "developer", "content": "be"}, {"role": "user", "content": "Hi"}],
+     [Message("system", ("be",)), user("Hi")]),
+    ("parts are read by their shape", [
+        item("message", role="user", content=[
+            item("output_text", text="a"), item("input_image", image_url=IMAGE)]),
+        item("message", role="assistant", id="msg_1", status="completed", phase="final", content=[
+            item("input_text", text="b"), item("refusal", refusal="c")])],
+     [user("a", Image(IMAGE)), Message("assistant", ("b", "c"))]),
+    ("a file of text", [{"role": "user", "content": [
+        item("input_file", filename="a.txt", file_data="data:text/plain;base64,aGV5")]}], [user("a.txt:\nhey")]),
+    ("calls join the message before them", [
+        {"role": "assistant", "content": "a"}, item("reasoning", id="rs_1", summary=[], content=None),
+        item("function_call", call_id="1", name="f", arguments=""),
+        item("function_call", call_id="2", name="f", arguments='{"a": 1}'),
+        item("function_call_output", call_id="1", output="x"),
+        item("function_call_output", call_id="2", output=[item("input_text", text="y"), item(
+            "input_image", image_url=IMAGE)]),
+        item("function_call", call_id="3", name="gone", arguments="{}", namespace="away")],
+     [called(("1", "f", ""), ("2", "f", '{"a": 1}'), text=("a",)),
+      Message("tool", ("x",), tool_call_id="1"), Message("tool", ("y", Image(IMAGE)), tool_call_id="2"),
+      called(("3", "gone", "{}"))]),
+    ("a namespaced call has the name that is shown", [
+        item("function_call", call_id="1", name="f", namespace="files", arguments="{}"),
+        item("function_call", call_id="2", name="read", namespace="files", arguments="{}"),
+        item("function_call", call_id="3", name="f", arguments="{}")],
+     [called(("1", "files.f", "{}"), ("2", "read", "{}"), ("3", "f", "{}"))]),
+    ("typed calls are told as JSON", [
+        item("local_shell_call", call_id="1", action={"command": ["ls"]}),
+        item("local_shell_call_output", id="1", output='{"exit_code": 0}'),
+        item("shell_call_output", call_id="1", output=[{"stdout": "x"}])],
+     [called(("1", "local_shell", '{"command": ["ls"]}')), Message("tool", ('{"exit_code": 0}',), tool_call_id=""),
+      Message("tool", ('[{"stdout": "x"}]',), tool_call_id="1")]),
+    ("what is not ours says little", [
+        item("compaction", encrypted_content="x"), item("web_search_call", id="ws_1"),
+        {"role": "user", "content": "Hi"}],
+     [Message("assistant", ("[web_search_call]",)), user("Hi")]),
+    ("an input that ends with the assistant", [
+        {"role": "user", "content": []}, {"role": "assistant", "content": None}],
+     [Message("user", ()), Message("assistant", ())]),
+]
+
+
+@pytest.mark.parametrize("given, messages", [row[1:] for row in ITEMS], ids=[row[0] for row in ITEMS])
+def test_items_become_messages(given, messages):
+    assert [*parsed(input=given, tools=TOOLS).chat.messages] == messages
+
+
+def test_the_other_fields_of_a_chat():
+    chat = parsed(instructions="be", stream=True, max_output_tokens=9, parallel_tool_calls=False,
+                  reasoning={"effort": "ultra", "summary": "auto"},
+                  text={"format": {"type": "json_schema", "name": "n", "schema": WEATHER, "strict": True}}).chat
+    assert chat.messages == (Message("system", ("be",)), user("Hi")) and chat.stream and chat.max_tokens == 9
+    assert not chat.parallel_tool_calls and chat.reasoning_effort == "ultra"
+    assert (chat.format.type, chat.format.name, chat.format.schema) == ("json_schema", "n", WEATHER)
+    assert parsed(text={}).chat.format.type == "text"
+    nulls = dict.fromkeys(("tools", "text", "reasoning", "include", "store", "conversation", "tool_choice"))
+    assert parsed(**nulls).chat == parsed().chat
+
+
+def test_the_tools_that_a_model_is_shown():
+    chat, wishes, ignored = parsed(tools=[
+        *TOOLS, {"type": "web_search_preview"}, namespace("empty"), function("f", description="later"),
+        namespace("git", function("log", parameters=None), function("show", description="s"),
+                  description="Of git")])
+    assert [(tool.name, tool.namespace, tool.description) for tool in chat.tools] == [
+        ("f", "", "later"), ("read", "files", ""), ("files.f", "files", ""), ("log", "git", "git: Of git"),
+        ("show", "git", "s")]
+    assert chat.tools[3].parameters == {"type": "object", "properties": {}}
+    assert ignored == ("tools[2]: web_search_preview",) and chat.tool_choice == ToolChoice("auto")
+
+
+CHOICES = [
+    ("none", ToolChoice("none")), ("required", ToolChoice("required")),
+    ({"type": "function", "name": "read"}, ToolChoice("required", ("read",))),
+    ({"type": "function", "name": "f", "namespace": "files"}, ToolChoice("required", ("files.f",))),
+    ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]},
+     ToolChoice("auto", ("f", "files.f")))]
+
+
+@pytest.mark.parametrize("given, choice", CHOICES)
+def test_a_choice_of_tools(given, choice):
+    assert parsed(tools=TOOLS, tool_choice=given).chat.tool_choice == choice
+
+
+REFUSED = [
+    ("no model", {"model": None}, "missing_required_parameter", "model"),
+    ("no input", {"input": None}, "missing_required_parameter", "input"),
+    ("input is a number", {"input": 1}, "invalid_type", "input"),
+    ("an item without a type", {"input": [{}]}, "missing_required_parameter", "input[0].type"),
+    ("a type that is no string", {"input": [{"type": 1, "role": "user"}]}, "invalid_type", "input[0].type"),
+    ("a part of no kind", {"input": [{"role": "user", "content": [{"type": "x"}]}]}, "unsupported_value",
+     "input[0].content[0].type"),
+    ("a file by its id", {"input": [{"role": "user", "content": [item("input_image", file_id="x")]}]},
+     "invalid_value", "input[0].content[0].file_id"),
+    ("a file that is no text", {"input": [{"role": "user", "content": [item("input_file", file_data="x")]}]},
+     "unsupported_value", "input[0].content[0].file_data"),
+    ("an image of the assistant's", {"input": [{"role": "assistant", "content": [item(
+        "input_image", image_url=IMAGE)]}]}, "unsupported_value", "input[0].content[0].type"),
+    ("an unknown role", {"input": [{"role": "tool", "content": "x"}]}, "invalid_value", "input[0].role"),
+    ("an unknown item", {"input": [{"id": "msg_1"}]}, None, "input"),
+    ("an unknown response", {"previous_response_id": "resp_1"}, "previous_response_not_found",
+     "previous_response_id"),
+    ("no tokens", {"max_output_tokens": 0}, "integer_below_min_value", "max_output_tokens"),
+    ("background", {"background": True}, "unsupported_parameter", "background"),
+    ("conversation", {"conversation": "c"}, "unsupported_parameter", "conversation"),
+    ("prompt", {"prompt": {"id": "p"}}, "unsupported_parameter", "prompt"),
+    ("a built-in tool", {"tools": [{"type": "file_search"}]}, "unsupported_value", "tools[0].type"),
+    ("a tool without a name", {"tools": [{"type": "function"}]}, "missing_required_parameter", "tools[0].name"),
+    ("a namespace in one", {"tools": [namespace("a", namespace("b"))]}, "unsupported_value",
+     "tools[0].tools[0].type"),
+    ("required without tools", {"tool_choice": "required"}, "invalid_value", "tool_choice"),
+    ("a choice of nothing", {"tools": TOOLS, "tool_choice": {"type": "function", "name": "x"}}, "invalid_value",
+     "tool_choice"),
+    ("a built-in choice", {"tools": TOOLS, "tool_choice": {"type": "web_search"}}, "unsupported_value",
+     "tool_choice.type"),
+    ("a format of no kind", {"text": {"format": {"type": "xml"}}}, "invalid_value", "text.format.type"),
+]
+
+
+@pytest.mark.parametrize("body, code, param", [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_what_is_refused(body, code, param):
+    with pytest.raises(BadRequest) as raised:
+        parsed(**body)
+    assert (raised.value.code, raised.value.param) == (code, param)
+
+
+def test_what_is_ignored_is_told():
+    assert parsed(temperature=0.5, include=["message.output_text.logprobs"], verbosity="x").ignored == (
+        "temperature", "include")
+
+
+# From events to a response
+
+
+CALL = [ToolCall(0, "call_1", "f", ""), ToolCall(0, None, None, '{"a":'), ToolCall(0, None, None, '1}')]
+FILES = [ToolCall(1, "call_2", "files.f", "{}")]
+REPLIES = [
+    ("text", [Text("a"), Text("é😀"), Finish("stop")], "completed", ["message"]),
+    ("nothing", [Finish("length")], "incomplete", []),
+    ("thinking", [Reasoning("h"), Reasoning("m"), Text("\n"), Text("a"), Finish("stop")], "completed",
+     ["reasoning", "message"]),
+    ("a call", [*CALL, Finish("tool_calls")], "completed", ["function_call"]),
+    ("text and two calls", [Text(" "), Text("a"), *CALL, Text("\n"), *FILES, Text("\n"), Finish("tool_calls")],
+     "completed", ["message", "function_call", "function_call"]),
+    ("thinking within a call", [*CALL[:2], Reasoning("hm"), CALL[2], Finish("tool_calls")], "completed",
+     ["function_call", "reasoning"]),
+    ("a text that is cut", [Reasoning("hm"), Text("a"), Finish("length")], "incomplete", ["reasoning", "message"]),
+    ("a cut call", [Text("a"), *CALL[:2], Finish("length")], "incomplete", ["message"]),
+    ("a call that is whole at the limit", [*CALL, Finish("length")], "incomplete", ["function_call"]),
+    ("two calls, the second cut", [*CALL, ToolCall(1, "call_2", "read", "{"), Finish("length")], "incomplete",
+     ["function_call"]),
+    ("a filtered reply", [Text("a"), Finish("content_filter")], "incomplete", ["message"]),
+    ("all kinds in turn", [Reasoning("r"), Text("a"), Reasoning("s"), Text("b"), *CALL, Text("c"), *FILES,
+                           Finish("tool_calls")], "completed",
+     ["reasoning", "message", "reasoning", "message", "function_call", "message", "function_call"]),
+]
+
+
+def writer(**body):
+    chat, wishes, _ = parsed(tools=TOOLS, metadata={"a": "b"}, user="me", **body)
+    return RESPONSES.writer(IDENTITY, chat, wishes)
+
+
+def streamed(events, made, end=True):
+    frames = made.begin()
+    for event in events:
+        frames += made.add(0, event)
+    return frames + (made.end(USAGE) if end else [])
+
+
+def folded(frames):
+    """The response that a client puts together, and the names of the events: each is valid, has its number, and
+    comes when it may."""
+    items, open_items, names = {}, {}, []
+    for number, (data, name) in enumerate(frames):
+        event = json.loads(data)
+        EVENT.validate(event)
+        assert event["type"] == name and event["sequence_number"] == number
+        names.append(name.removeprefix("response."))
+        if number < 2:
+            assert names[-1] == ("created", "in_progress")[number]
+            response = event["response"]
+            assert response["status"] == "in_progress" and response["output"] == [] and response["usage"] is None
+        elif names[-1] == "output_item.added":
+            begun, at = event["item"], len(items)
+            assert event["output_index"] == at and begun.get("status", "in_progress") == "in_progress"
+            items[at] = open_items[begun["id"]] = {**begun, "index": at, "said": ""}
+        elif names[-1] == "output_item.done":
+            begun, done = items[event["output_index"]], event["item"]
+            open_items.pop(done["id"])
+            assert begun["said"] == (done.get("content") or done.get("summary") or [{"text": done.get(
+                "arguments")}])[0]["text"]
+            assert {begun[key] == done[key] for key in ("id", "type", "name", "call_id", "namespace")
+                    if key in begun} == {True}
+            items[event["output_index"]] = {**done, "done": True}
+        elif "item_id" in event:
+            begun = open_items[event["item_id"]]
+            assert begun["index"] == event["output_index"]
+            begun["said"] += event.get("delta", "")
+            assert event.get("text", event.get("arguments", begun["said"])) == begun["said"]
+    output = [{key: member for key, member in each.items() if key != "done"}
+              for _, each in sorted(items.items()) if "done" in each]
+    last = json.loads(frames[-1].data)
+    assert last["response"]["id"] == response["id"] and last["response"]["output"] == output
+    return last["response"], names
+
+
+@pytest.mark.parametrize("events, status, kinds", [row[1:] for row in REPLIES], ids=[row[0] for row in REPLIES])
+def test_the_events_put_together_are_the_body(events, status, kinds):
+    response, names = folded(streamed(events, writer()))
+    reply = ReplySoFar()
+    for event in events:
+        reply.add(event)
+    body = writer().body([reply], USAGE)
+    BODY.validate(body)
+    assert body == response and names[-1] == body["status"] == status
+    assert [each["type"] for each in body["output"]] == kinds
+    assert body["usage"] == {
+        "input_tokens": 3, "input_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 0},
+        "output_tokens": 4, "output_tokens_details": {"reasoning_tokens": 1}, "total_tokens": 7,
+        "source": "upstream"}
+    for call in (each for each in body["output"] if each["type"] == "function_call"):
+        assert json.loads(call["arguments"]) in ({"a": 1}, {}) and call["id"] != call["call_id"]
+    if status == "incomplete" and body["output"]:
+        cut = events[-2]
+        assert body["output"][-1]["status"] == ("incomplete" if type(cut) is Text else "completed")
+
+
+def test_a_call_is_done_only_when_all_is_over():
+    made = writer()
+    names = [frame.event for frame in streamed([*CALL, Text("a"), *FILES], made, end=False)]
+    assert "response.output_item.added" in names and "response.function_call_arguments.done" in names
+    done = [json.loads(frame.data)["item"]["type"] for frame in made.end(USAGE)
+            if frame.event == "response.output_item.done"]
+    assert done == ["function_call", "function_call"]
+    assert [frame.event for frame in made.fail(UpstreamCut("x"))] == ["response.failed"]
+
+
+def test_a_namespaced_call_goes_back_by_its_bare_name():
+    response, _ = folded(streamed([ToolCall(0, "call_2", "files.f", "{}"), Finish("tool_calls")], writer()))
+    [call] = response["output"]
+    assert (call["name"], call["namespace"], call["call_id"]) == ("f", "files", "call_2")
+
+
+def test_a_response_repeats_what_was_asked():
+    made = writer(instructions="be", max_output_tokens=9, temperature=0.5, text={"verbosity": "low"})
+    said = json.loads(made.begin()[0].data)["response"]
+    assert (said["instructions"], said["max_output_tokens"], said["temperature"]) == ("be", 9, 0.5)
+    assert said["text"] == {"verbosity": "low", "format": {"type": "text"}} and said["store"] is False
+    assert said["tools"][0] == {**function("f"), "strict": None} and said["tools"][1] == TOOLS[1]
+    assert said["metadata"] == {"a": "b"} and said["user"] == "me" and said["created_at"] == 1700000000
+    assert writer().body([reply_of("x")], USAGE)["completed_at"] == 1700000009
+
+
+def reply_of(text):
+    reply = ReplySoFar()
+    reply.add(Text(text))
+    reply.add(Finish("stop"))
+    return reply
+
+
+FAILURES = [
+    (UpstreamError("x", code="run_failed"), "invalid_prompt", True),
+    (KeyRefused("x", code="upstream_key_refused"), "invalid_prompt", True),
+    (UpstreamError("x", retry_after=5), "server_error", False),
+    (UpstreamCut("x"), "server_error", True), (UpstreamTimeout("x"), "server_error", True),
+    (ApiError("x", status=429, retry_after=2), "rate_limit_exceeded", False),
+    (BadRequest("x"), "invalid_prompt", False)]
+
+
+@pytest.mark.parametrize("error, code, in_stream", FAILURES)
+def test_a_failure_ends_a_stream_with_all_that_is_done(error, code, in_stream):
+    made = writer()
+    frames = streamed([Reasoning("r"), Text("a"), *CALL, Text("b")], made, end=False) + made.fail(error)
+    failed, names = folded(frames)
+    assert failed["status"] == "failed" and failed["error"]["code"] == code and names[-1] == "failed"
+    assert failed["error"]["message"] == ("x Please try again in 2s." if error.status == 429 else "x")
+    assert [each["type"] for each in failed["output"]] == ["reasoning", "message"]
+    assert fails_in_stream(error) is in_stream
+
+
+# The service
+
+
+@pytest.fixture(scope="module")
+def simulator():
+    with serve() as one:
+        yield one
+
+
+@pytest.fixture
+def service(simulator):
+    made = []
+
+    def start(**settings):
+        made.append(Service(simulator, **settings))
+        return made[-1]
+    yield start
+    for each in made:
+        each.app.service.close()
+    simulator.forget()
+
+
+def ask(one, **body):
+    return one.ask("/v1/responses", **{"reply": None, "model": MODEL, "input": "Hi", **body})
+
+
+def frames_of(text):
+    return [Frame(data.removeprefix("data: "), event.removeprefix("event: ")) for event, data in (
+        frame.split("\n") for frame in text.removesuffix("\n\n").split("\n\n"))]
+
+
+def beats_apart(frames):
+    """The frames without heartbeats, numbered anew; the numbers were without gaps."""
+    events = [json.loads(frame.data) for frame in frames]
+    assert [event["sequence_number"] for event in events] == [*range(len(events))]
+    kept = [event for event in events if event["type"] != "keepalive"]
+    return [Frame(json.dumps({**event, "sequence_number": n}), event["type"]) for n, event in enumerate(kept)]
+
+
+def test_a_body_and_a_stream_of_the_service(service):
+    one = service()
+    for path in ("/v1/responses", "/responses"):
+        body = one.ask(path, reply=None, model=MODEL, input="Say hello")
+        BODY.validate(body.json)
+        assert body.json["output"][0]["content"][0]["text"] == "hello" and "x-cursor2api-usage" in body.headers
+    response, names = folded(frames_of(ask(one, input="Say hello", stream=True).text))
+    assert response["output"][0]["content"][0]["text"] == "hello" and names[-1] == "completed"
+
+
+def test_a_tool_goes_round(service):
+    one, tools = service(KEEP_AGENTS="9"), [namespace("sky", function(), function("other")), function("other")]
+    history = [{"role": "user", "content": "How is the weather in Paris? Use get_weather."}]
+    response, _ = folded(frames_of(ask(one, input=history, tools=tools, stream=True).text))
+    [call] = response["output"]
+    assert (call["name"], call["namespace"], call["arguments"]) == ("get_weather", "sky", '{"city":"Paris"}')
+    history += [*response["output"], {"type": "function_call_output", "call_id": call["call_id"], "output": "18"}]
+    again = ask(one, input=history, tools=tools)
+    assert "18" in again.json["output"][0]["content"][0]["text"]
+    assert again.headers["x-cursor2api-agent"] == "reused"
+
+
+def test_the_tokens_of_a_body_are_estimated(service):
+    one = service()
+    few = one.ask("/v1/responses/input_tokens", reply=None, input="Hi").json
+    many = one.ask("/responses/input_tokens", reply=None, input="Hi" * 400, model=MODEL).json
+    assert few["object"] == "response.input_tokens" and many["input_tokens"] == few["input_tokens"] + 199
+
+
+def test_a_websocket_is_refused_so_that_codex_takes_http(service):
+    for path in ("/v1/responses", "/responses"):
+        answer = service().ask(path, "GET", reply=None)
+        assert answer.status_code == 426 and answer.json["error"]["type"] == "invalid_request_error"
+
+
+def test_silence_is_filled_with_events(service):
+    text = ask(service(HEARTBEAT_S="0.1", FIRST_BYTE_S="0.1"), stream=True, reply={"first": 2.5}).text
+    frames = frames_of(text)
+    assert [frame.event for frame in frames][2] == "keepalive" and json.loads(frames[2].data) == {
+        "type": "keepalive", "sequence_number": 2}
+    assert folded(beats_apart(frames))[0]["status"] == "completed"
+
+
+def test_what_no_retry_mends_fails_in_the_stream(service):
+    one = service()
+    refusal = {"create": {"status": 401, "code": "unauthorized", "times": 0}}
+    streamed, whole = (ask(one, stream=stream, reply=refusal) for stream in (True, False))
+    failed, names = folded(frames_of(streamed.text))
+    assert streamed.status_code == 200 and names == ["created", "in_progress", "failed"]
+    assert failed["error"]["code"] == "invalid_prompt" and "key" in failed["error"]["message"]
+    assert (whole.status_code, whole.json["error"]["code"]) == (502, "unauthorized")
+    assert whole.headers["x-should-retry"] == "false"
+
+
+def test_what_a_retry_mends_keeps_its_status(service):
+    one = service(RETRY_S="0.01")
+    one.app.service.slots.shut()
+    response = ask(one, stream=True)
+    assert response.status_code == 503 and response.headers["Retry-After"]
+    assert ask(one, model="nobody", stream=True).status_code in (400, 503)
+
+
+def test_a_failure_of_the_run_fails_the_stream(service):
+    one = service()
+    failed, names = folded(frames_of(ask(one, stream=True, reply={"status": "ERROR", "text": "a b"}).text))
+    assert names.count("failed") == 1 and failed["output"] == []
+    assert failed["error"]["code"] == "invalid_prompt"
+
+
+def test_an_upstream_that_is_cut_after_a_whole_call_leaves_no_call_to_run(service):
+    call = '{open}{"name": "get_weather", "arguments": {"city": "Paris"}}{close}'
+    one = service()
+    failed, names = folded(frames_of(ask(one, stream=True, tools=[function()], reply={
+        "text": call, "burst": True, "status": "ERROR"}).text))
+    assert "function_call_arguments.done" not in names[-1:] and names[-1] == "failed"
+    assert "output_item.added" in names and "output_item.done" not in names and failed["output"] == []
+
+
+def test_a_call_that_is_cut_by_the_limit_is_not_in_the_output(service):
+    body = {"tools": [function()], "max_output_tokens": 2, "input": "The weather in Paris? Use get_weather."}
+    one = service()
+    response, names = folded(frames_of(ask(one, stream=True, **body).text))
+    assert response["status"] == names[-1] == "incomplete" and response["output"] == []
+    assert response["incomplete_details"] == {"reason": "max_output_tokens"}
+    assert ask(one, **body).json["output"] == []
+
+
+def post(gate, **body):
+    return requests.post(gate.url + "/v1/responses", json={"model": MODEL, "input": "Say hello", **body},
+                         timeout=60, headers={"Authorization": "Bearer 0000"})
+
+
+def test_over_the_wire(gate):
+    BODY.validate(post(gate).json())
+    response, _ = folded(frames_of(post(gate, stream=True).text))
+    assert response["output"][0]["content"][0]["text"] == "hello"
+    probe = gate.request("GET", "/v1/responses", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+    assert probe.status_code == 426
+    assert until(lambda: gate.lines(route="responses", status="200") and gate.lines(route="response_websocket"))
+    refused = requests.post(gate.url + "/v1/responses", json={}, timeout=10)
+    assert refused.status_code == 401 and refused.json()["error"]["code"] == "invalid_api_key"
