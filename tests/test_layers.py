@@ -22,7 +22,8 @@ ROOMS = {name: room for room, names in enumerate([
     ["effects.reply"],
     ["dialects.checks"],
     ["dialects"],
-    ["dialects.chat_completions"],
+    ["dialects.chat_completions", "dialects.messages.reply", "dialects.messages.request"],
+    ["dialects.messages"],
     ["dialects.served"],
     # 3: agents and upstream, strangers to each other
     ["server.keys"],
@@ -109,7 +110,8 @@ def test_strangers_do_not_import_from_each_other(name):
 @pytest.mark.parametrize("name", MODULES)
 def test_only_the_list_of_those_that_are_served_names_a_dialect(name):
     ours, _ = imports(name, MODULES[name])
-    types = {"dialects", "dialects.checks", "dialects.served"}
+    types = {"dialects", "dialects.checks", "dialects.served",
+             *(other for other in MODULES if other.startswith(f"{name}."))}  # a dialect may be a folder
     assert name == "dialects.served" or {one for one in ours if one.startswith("dialects")} <= types
 
 

@@ -7,24 +7,35 @@ from copy import deepcopy
 import pytest
 import requests
 import schemathesis
-from chats import parse
 from conftest import MODEL, ROOT, gateway, until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from schemathesis.specs.openapi import checks
 from test_bad_input import JUNK, UNFIT, VALID, places
+from test_messages import ASKED, READ
 
 from cursor2api import __version__
+from cursor2api.dialects import Options
+from cursor2api.dialects.chat_completions import CHAT_COMPLETIONS
+from cursor2api.dialects.checks import load
+from cursor2api.dialects.messages import MESSAGES
 from cursor2api.errors import KINDS, BadRequest
-from cursor2api.dialects.chat_completions import PARAMETERS
 from cursor2api.server.views import routes
 
 TEXT = (ROOT / "static/openapi.json").read_text("utf-8")
 DOCUMENT = json.loads(TEXT)
 API = schemathesis.openapi.from_dict(deepcopy(DOCUMENT))
-CHAT = DOCUMENT["components"]["schemas"]["Chat"]
-JUDGE = Draft202012Validator({"$ref": "#/components/schemas/Chat", "components": DOCUMENT["components"]})
+SCHEMAS = DOCUMENT["components"]["schemas"]
+SHORT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+LIMITED = {**SHORT, "max_tokens": 9}
+BODIES = {  # by the schema of a request: its dialect, the shortest body, bodies with all that there is
+    "Chat": (CHAT_COMPLETIONS, SHORT, VALID),
+    "Messages": (MESSAGES, LIMITED, [
+        *({**LIMITED, "messages": row[1]} for row in READ), *({**LIMITED, **row[1]} for row in ASKED)])}
+JUDGES = {name: Draft202012Validator({
+    "$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}) for name in BODIES}
+every_dialect = pytest.mark.parametrize("dialect", BODIES)
 KEY = {"Authorization": "Bearer 0000"}
 
 
@@ -56,7 +67,9 @@ def test_the_document_has_each_status_that_a_route_can_answer():
     """Those of the table of errors, but for an unknown route or method and what is a fault of ours."""
     upstream = {400, 401, 403, 429, 502, 503, 504}
     every = {kind.status for kind in KINDS}
-    expected = {"/v1/chat/completions": every - {404, 405}, "/v1/models": upstream, "/v1/models/{model}":
+    messages = every - {405, 503} | {529}
+    expected = {"/v1/chat/completions": every - {404, 405}, "/v1/messages": messages,
+                "/v1/messages/count_tokens": messages, "/v1/models": upstream, "/v1/models/{model}":
                 upstream | {404}, "/metrics": {401, 403}, "/ready": {503}, "/static/{name}": {404}}
     for (_, path), operation in operations().items():
         assert {int(status) for status in operation["responses"]} - {200, 304} == expected.get(path, set())
@@ -64,19 +77,20 @@ def test_the_document_has_each_status_that_a_route_can_answer():
     assert every <= described.union(*expected.values())
 
 
-def accepted(body):
+def accepted(dialect, body):
     """Whether the service takes the body; None if it breaks what no schema can say."""
     try:
-        parse(json.dumps(body).encode(), max_n=128)
+        BODIES[dialect][0].parse(load(json.dumps(body).encode()), Options(max_n=128))
     except BadRequest as error:
         return None if re.search("got both|no other tool|as there are no tools|one of the tools|"
                                  "levels|finite|digits", error.message) else False
     return True
 
 
-def samples(schema, name):
+def samples(dialect, name):
     """Values at and just over the bounds that the document has for a parameter, or its row in the code."""
-    row = next(parameter for parameter in PARAMETERS if parameter.name == name)
+    schema = SCHEMAS[dialect]["properties"][name]
+    row = next(parameter for parameter in BODIES[dialect][0].parameters if parameter.name == name)
     bounds = [int(number) for number in re.findall(r"-?\d+", row.range)]
     bounds += [schema[word] for word in ("minimum", "maximum") if word in schema]
     yield from (value for bound in bounds for value in (bound - 1, bound, bound + 1, bound + 0.5))
@@ -91,24 +105,27 @@ def samples(schema, name):
     yield from (None, True, 0, 1, 1.5, -1, "", "x", [], [""], [1], [None], {}, {"x": 1}, {"x": None}, {"1": 100.5})
 
 
-def test_the_document_has_the_parameters_of_the_code_and_no_other():
-    assert list(CHAT["properties"]) == [parameter.name for parameter in PARAMETERS]
-    assert CHAT["required"] == [parameter.name for parameter in PARAMETERS if parameter.required]
+@every_dialect
+def test_the_document_has_the_parameters_of_the_code_and_no_other(dialect):
+    parameters, schema = BODIES[dialect][0].parameters, SCHEMAS[dialect]
+    assert list(schema["properties"]) == [parameter.name for parameter in parameters]
+    assert schema["required"] == [parameter.name for parameter in parameters if parameter.required]
 
 
-@pytest.mark.parametrize("name", CHAT["properties"])
-def test_the_document_takes_for_a_parameter_what_the_code_takes(name):
-    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
-    known = [accepted({**body, name: value}) for value in samples(CHAT["properties"][name], name)]
+@pytest.mark.parametrize("dialect, name", [(dialect, name) for dialect in BODIES
+                                           for name in SCHEMAS[dialect]["properties"]])
+def test_the_document_takes_for_a_parameter_what_the_code_takes(dialect, name):
+    body = BODIES[dialect][1]
+    known = [accepted(dialect, {**body, name: value}) for value in samples(dialect, name)]
     assert {True, False} <= {*known}
-    for value, taken in zip(samples(CHAT["properties"][name], name), known):
-        assert taken in (None, JUDGE.is_valid({**body, name: value})), value
+    for value, taken in zip(samples(dialect, name), known):
+        assert taken in (None, JUDGES[dialect].is_valid({**body, name: value})), value
 
 
 @st.composite
-def changed(draw):
+def changed(draw, valid):
     """A valid body of which some places hold something else, or nothing."""
-    body = deepcopy(draw(st.sampled_from(VALID)))
+    body = deepcopy(draw(st.sampled_from(valid)))
     for _ in range(draw(st.integers(1, 3))):
         node, key = draw(st.sampled_from([*places(body)]))
         if draw(st.booleans()):
@@ -118,10 +135,12 @@ def changed(draw):
     return body
 
 
+@every_dialect
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-@given(changed())
-def test_the_document_takes_the_bodies_that_the_code_takes(body):
-    assert accepted(body) in (None, JUDGE.is_valid(body))
+@given(data=st.data())
+def test_the_document_takes_the_bodies_that_the_code_takes(dialect, data):
+    body = data.draw(changed(BODIES[dialect][2]))
+    assert accepted(dialect, body) in (None, JUDGES[dialect].is_valid(body))
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +152,9 @@ def service():
 
 def servable(body):
     """Changes a body to what no schema can say: a model that there is, few images, tools that go together."""
-    body.update(model=MODEL, n=min(body.get("n") or 1, 2), functions=None, function_call=None, tool_choice=None)
+    body.update(model=MODEL, tool_choice=None)
+    if "n" in body or "max_tokens" not in body:
+        body.update(n=min(body.get("n") or 1, 2), functions=None, function_call=None)
     for message in body["messages"]:
         if isinstance(message.get("content"), list) and message["role"] == "user":
             del message["content"][1:]
@@ -154,5 +175,6 @@ def test_the_service_answers_as_the_document_says(case, service):
     if case.meta.generation.mode.is_positive and isinstance(case.body, dict):
         servable(case.body)
     response = case.call(base_url=service.url, headers=KEY, timeout=30)
-    assert response.status_code < 500 or response.json()["error"]["code"] in UNFIT
+    error = response.json()["error"] if response.status_code >= 500 else {}
+    assert not error or (error["code"] if "code" in error else error["details"]["error_code"]) in UNFIT
     case.validate_response(response, checks=CHECKED)

@@ -191,7 +191,7 @@ def _refuse_other_apis(body: dict) -> None:
 
 
 RESPONSES = "OpenAI's Responses API, /v1/responses, which this service does not have"
-MESSAGES = "Anthropic's Messages API, /v1/messages, which this service does not have"
+MESSAGES = "Anthropic's Messages API, /v1/messages"
 
 
 def _of_another_api(path: str, api: str) -> BadRequest:

@@ -1,6 +1,7 @@
 """The dialects that are served."""
 
 from .chat_completions import CHAT_COMPLETIONS
+from .messages import MESSAGES
 
-DIALECTS = (CHAT_COMPLETIONS,)
+DIALECTS = (CHAT_COMPLETIONS, MESSAGES)
 DEFAULT = CHAT_COMPLETIONS  # errors have its shape where the path is no dialect's
