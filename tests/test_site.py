@@ -80,7 +80,8 @@ def test_the_reference_tells_no_secret_and_what_the_code_has():
     assert {path: get_key for path, get_key in ((row["path"], row["key"]) for row in about["routes"])} == {
         "/": False, "/static/{name}": False, "/reference.json": False, "/openapi.json": False, "/health": False,
         "/ready": False, "/metrics": True, "/v1/models": True, "/v1/models/{model}": True,
-        "/v1/chat/completions": True, "/v1/responses": True, "/v1/responses/input_tokens": True}
+        "/v1/chat/completions": True, "/v1/responses": True, "/v1/responses/input_tokens": True,
+        "/v1/messages": True, "/v1/messages/count_tokens": True}
 
 
 def skeleton(value):

@@ -181,8 +181,7 @@ def _refuse_other_apis(body: dict) -> None:
 
 
 RESPONSES = "OpenAI's Responses API: send the body to /v1/responses"
-MESSAGES = ("Anthropic's Messages API, /v1/messages, which this service does not have: send it a body of chat "
-            "completions")
+MESSAGES = "Anthropic's Messages API: send the body to /v1/messages"
 
 
 def _of_another_api(path: str, api: str) -> BadRequest:

@@ -257,7 +257,7 @@ def members(*required: str, **checks: Check) -> Check:
 
 def member(name: str, check: Check) -> Check:
     """An object's member `name`, checked, in place of the object."""
-    return lambda value, path: read(value, path, name, check)
+    return lambda value, path: read(an_object(value, path), path, name, check)
 
 
 def spelled(characters: str, longest: int) -> Check:

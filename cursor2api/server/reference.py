@@ -18,6 +18,7 @@ from .record import RequestRecord
 
 HEADERS = (
     ("x-request-id", "yours, or one that was made"),
+    ("request-id", "the same under its name in Anthropic's API, from `/v1/messages` alone"),
     ("x-cursor2api-upstream", "`sdk`, `cloud`, `uistream`, `simulator` or `none`"),
     ("x-cursor2api-agent", "whether the reply came from a `new` agent, a `reused` one that knew the "
      "conversation, or a `warm` one; in a stream, what was known when the headers left"),
