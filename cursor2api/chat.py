@@ -72,7 +72,7 @@ class Chat:
 
     `think`: the model thinks where it has a variant for that. `hide_thinking`: none of that is shown, whatever the
     service shows else. `whole_history`: a conversation that is too long is refused; else its oldest turns are left
-    out.
+    out. `seed`: an equal chat is to have the same reply; it holds what else must be equal, "" for none.
     """
 
     model: str
@@ -89,3 +89,4 @@ class Chat:
     think: bool = False
     hide_thinking: bool = False
     whole_history: bool = False
+    seed: str = ""

@@ -261,6 +261,9 @@ class Config:
         "takes seconds, not a minute; 0 deletes each after its reply")
     keep_agent_s: float = _option(
         900.0, _number(float, 0.1, DAY), "how long an agent waits before it is deleted")
+    seed_replay_s: float = _option(
+        600.0, _number(float, 0, DAY), "how long a reply to a request with a seed is kept, which an equal "
+        "request of the same key then gets again; 0 keeps none")
     warm_agents: int = _option(
         0, _number(int, 0, 100), "booted agents that each worker holds ready for first turns, of the model "
         "in most use; each costs a short run when it is made, and is made anew when used or after "

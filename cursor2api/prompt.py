@@ -49,6 +49,12 @@ JSON_SCHEMA = JSON_OBJECT + " It must be valid against this JSON Schema:\n{schem
 KNOWN_SCHEMA = JSON_OBJECT + " It must be valid against the JSON Schema that you were given."
 
 
+# It changes whenever what a model is told of its task does.
+VERSION = hashlib.sha256("".join([
+    RULES, FOLLOW_UP, CHANGED_TOOLS, KNOWN_TOOLS, CALL_RULES, REQUIRED, ONE_CALL, NO_TOOLS, THINK, JSON_SCHEMA,
+    KNOWN_SCHEMA]).encode()).hexdigest()[:8]
+
+
 @dataclass(frozen=True, slots=True)
 class Briefing:
     """How an agent was told what it knows of a conversation.

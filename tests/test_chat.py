@@ -91,7 +91,7 @@ FIELDS = [
         "prediction": {"type": "content", "content": ""}, "top_logprobs": 2, "logprobs": True,
         "logit_bias": {"1": 1}, "seed": 0, "frequency_penalty": 1, "presence_penalty": 1,
         "top_p": 0, "temperature": 0}, "ignored",
-     ("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "logit_bias",
+     ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias",
       "logprobs", "top_logprobs", "prediction", "verbosity", "web_search_options", "moderation")),
     ("accepted ones are not reported", {
         "user": "u", "safety_identifier": "s", "metadata": {"a": "b"}, "store": True,

@@ -41,7 +41,7 @@ ROOMS = {name: room for room, names in enumerate([
     ["upstream", "upstream.cloud", "upstream.sdk.adapter", "upstream.uistream"],
     # 4
     ["server.counts", "server.record", "server.slots", "server.page", "server.development"],
-    ["server.metrics", "server.model_lists", "server.request", "server.sse"],
+    ["server.metrics", "server.model_lists", "server.replay", "server.request", "server.sse"],
     ["server.service", "server.reference"],
     ["server.deadline"],
     ["server.serve", "server.views"],

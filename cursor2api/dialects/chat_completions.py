@@ -100,8 +100,8 @@ PARAMETERS: tuple[Parameter, ...] = (
               "Penalty on tokens that have appeared at all.", number(-2, 2)),
     Parameter("frequency_penalty", "number", "-2 to 2", 0, "ignored",
               "Penalty on tokens by how often they have appeared.", number(-2, 2)),
-    Parameter("seed", "integer", f"{-2**63} to {2**63 - 1}", None, "ignored",
-              "Makes sampling repeatable.", integer(-2**63, 2**63 - 1)),
+    Parameter("seed", "integer", f"{-2**63} to {2**63 - 1}", None, "honoured",
+              "An equal request gets the same reply again, for `SEED_REPLAY_S`.", integer(-2**63, 2**63 - 1)),
     Parameter("logit_bias", "object", "token ids to numbers from -100 to 100", {}, "ignored",
               "Makes single tokens more or less likely.", _logit_bias),
     Parameter("logprobs", "boolean", "", False, "ignored",
@@ -167,9 +167,17 @@ def parse(body: dict, options: Options) -> Parsed:
         tool_choice=_tool_choice(given, tuple(tool.name for tool in tools)),
         parallel_tool_calls=given["parallel_tool_calls"] and not functions,
         reasoning_effort=given["reasoning_effort"],
+        seed=_seed(given),
     )
     include_usage = chat.stream and bool((given["stream_options"] or {}).get("include_usage"))
     return Parsed(chat, Wishes(functions, include_usage), ignored + left_out)
+
+
+def _seed(given: dict) -> str:
+    """The seed, with the parameters that are ignored here: a request that differs in one of these is not equal."""
+    if given["seed"] is None:
+        return ""
+    return json.dumps([given["seed"], *(given[one.name] for one in PARAMETERS if one.effect == "ignored")])
 
 
 def _refuse_other_apis(body: dict) -> None:
@@ -376,8 +384,9 @@ class ChunkWriter:
     def __init__(self, identity: Identity, chat: Chat, wishes: Wishes):
         self._id, self._identity, self._n, self._wishes = f"chatcmpl-{identity.token}", identity, chat.n, wishes
         # A chunk's JSON text before and after what stands in its `choices`: a delta is text between the two.
+        fingerprint = f'"system_fingerprint":"{identity.fingerprint}",' if identity.fingerprint else ""
         self._before = (f'{{"id":"{self._id}","object":"chat.completion.chunk","created":{identity.created},'
-                        f'"model":{encode_basestring_ascii(identity.model)},"choices":[')
+                        f'"model":{encode_basestring_ascii(identity.model)},{fingerprint}"choices":[')
         self._after = '],"usage":null}' if wishes.include_usage else "]}"
 
     def begin(self) -> list[Frame]:
@@ -415,6 +424,7 @@ class ChunkWriter:
         JSON, and so no call either."""
         return {"id": self._id, "object": "chat.completion", "created": self._identity.created,
                 "model": self._identity.model,
+                **({"system_fingerprint": self._identity.fingerprint} if self._identity.fingerprint else {}),
                 "choices": [self._choice(index, reply) for index, reply in enumerate(replies)],
                 "usage": _usage(usage)}
 

@@ -21,7 +21,8 @@ HEADERS = (
     ("request-id", "the same under its name in Anthropic's API, from `/v1/messages` alone"),
     ("x-cursor2api-upstream", "`sdk`, `cloud`, `uistream`, `simulator` or `none`"),
     ("x-cursor2api-agent", "whether the reply came from a `new` agent, a `reused` one that knew the "
-     "conversation, or a `warm` one; in a stream, what was known when the headers left"),
+     "conversation, or a `warm` one, or is the `replay` of one that was kept for its seed; in a stream, what "
+     "was known when the headers left"),
     ("x-cursor2api-ignored", "parameters that were asked for and had no effect"),
     ("x-cursor2api-left-out", "how many messages were left out to meet `MAX_INPUT_LENGTH`, and how many "
      "images beyond the newest five"),

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 from werkzeug.wrappers import Response
@@ -25,8 +26,10 @@ from ..effects.reply import ReplyRules, reply, side_by_side
 from ..errors import ApiError
 from ..events import Event, Note, Waiting
 from ..fold import ReplySoFar
+from ..models import Choice
 from .deadline import Deadline
 from .record import RequestRecord
+from .replay import Replay, fingerprint
 from .request import ApiRequest, json_response, read_body
 from .service import Service
 
@@ -73,23 +76,32 @@ def _reply(dialect: Dialect, parsed: Parsed, request: ApiRequest, service: Servi
     config, caller, record = service.config, request.caller, request.record
     chat, wishes, ignored = parsed
     service.check_upstream(caller.upstream_key)
+    choice = service.choose(chat, caller.upstream_key, deadline.look)
+    record.model = choice.model.id
+    service.keys.allow(caller, choice.model.id)
     with ExitStack() as stack:
-        stack.enter_context(service.keys.streams(caller, chat.n))
-        record.queued = stack.enter_context(service.slot(chat.n, deadline.look))
-        choice = service.models.choose(chat.model, chat.reasoning_effort, caller.upstream_key, chat.think,
-                                       deadline.look)
-        record.model = choice.model.id
-        service.keys.allow(caller, choice.model.id)
-        conversations = service.agents.open(chat, choice, caller.name, caller.upstream_key, secrets.token_hex(4))
-        for conversation in conversations:
-            stack.callback(conversation.end)
-        writer = dialect.writer(
-            _identity(choice.name, record.id, conversations[0].whole.prompt_tokens), chat, wishes)
-        pairs = _replies(conversations, chat, service, record.id, partial(new_call_id, dialect.call_id))
-        stack.callback(pairs.close)
+        replay, conversations = _replay(chat, choice, request, service, stack), []
+        pairs = replay.wait(deadline.look) if replay and "no-cache" not in str(request.cache_control) else None
+        if pairs:
+            record.queued, record.agent = 0.0, "replay"
+        else:
+            stack.enter_context(service.keys.streams(caller, chat.n))
+            record.queued = stack.enter_context(service.slot(chat.n, deadline.look))
+            conversations = service.agents.open(chat, choice, caller.name, caller.upstream_key,
+                                                secrets.token_hex(4))
+            for conversation in conversations:
+                stack.callback(conversation.end)
+            pairs = _replies(conversations, chat, service, record.id, partial(new_call_id, dialect.call_id))
+            stack.callback(pairs.close)
+            pairs = replay.recorded(pairs) if replay else pairs
         pairs = record.counted(deadline.over(pairs), chat.stream)
-        unused = ("reasoning_effort",) if chat.reasoning_effort and not choice.effort_used else ()
-        headers = partial(_headers, conversations[0], record, ignored + unused)
+        identity = _identity(choice.name, record.id, conversations[0].whole.prompt_tokens if conversations else 0)
+        if chat.seed:
+            identity = replace(identity, fingerprint=fingerprint(config.upstream_in_use, choice))
+        writer = dialect.writer(identity, chat, wishes)
+        unused = ("reasoning_effort",) * bool(chat.reasoning_effort and not choice.effort_used)
+        unused += ("seed",) * bool(chat.seed and not replay)
+        headers = partial(_headers, conversations, record, ignored + unused)
         if not chat.stream:
             texts = body_text(writer, pairs, chat.n, record)
             return _whole(texts, record, headers, config.body_heartbeat_s, stack,
@@ -99,6 +111,17 @@ def _reply(dialect: Dialect, parsed: Parsed, request: ApiRequest, service: Servi
         return _until_closed(stack, Streamed(
             sse.stream(writer, pairs, record, config.heartbeat, config.heartbeat_s),
             mimetype="text/event-stream", headers={**headers("in-stream"), **UNBUFFERED}))
+
+
+def _replay(chat: Chat, choice: Choice, request: ApiRequest, service: Service, stack: ExitStack) -> Replay | None:
+    """What equal requests share; None for one without a seed. What a caller's own key pays for is never shared."""
+    config, caller = service.config, request.caller
+    if not (chat.seed and config.seed_replay_s) or caller.upstream_key:
+        return None
+    replay = Replay(service.store, config.seed_replay_s, chat, choice, caller.name, config.upstream_in_use,
+                    config.system_prompt_inject)
+    stack.callback(replay.end)
+    return replay
 
 
 def answer(route: Route, request: ApiRequest, service: Service, values: dict[str, str]) -> Response:
@@ -157,16 +180,16 @@ def _logged(events: Iterable[Event], id: str) -> Iterator[Event]:
     log.info("reply", extra={"facts": {"id": id, "content": "".join(said)}})
 
 
-def _headers(conversation: Conversation, record: RequestRecord, ignored: tuple[str, ...],
+def _headers(conversations: list[Conversation], record: RequestRecord, ignored: tuple[str, ...],
              usage: str) -> dict[str, str]:
-    """What is known of a reply when its headers leave."""
-    record.agent = conversation.kind
+    """What is known of a reply when its headers leave; a replay has no conversation."""
+    if conversations:
+        record.agent = conversations[0].kind
     headers = {"x-cursor2api-agent": record.agent, "x-cursor2api-usage": usage}
     if ignored:
         headers["x-cursor2api-ignored"] = ", ".join(ignored)
-    prompt = conversation.prompt
-    if left_out := [f"{count} {what}" for count, what in (
-            (prompt.left_out, "messages"), (prompt.images_left_out, "images")) if count]:
+    if left_out := [f"{count} {what}" for conversation in conversations[:1] for count, what in (
+            (conversation.prompt.left_out, "messages"), (conversation.prompt.images_left_out, "images")) if count]:
         headers["x-cursor2api-left-out"] = ", ".join(left_out)
     return headers
 

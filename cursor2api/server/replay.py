@@ -1,0 +1,97 @@
+"""Replies to requests with a seed: an equal request gets the same reply again. Sampling cannot be steered here,
+but a reply can be kept.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import astuple, replace
+
+from ..chat import Chat, WholeCall
+from ..events import Event, Finish, Reasoning, Text, ToolCall, Usage, Waiting
+from ..fold import ReplySoFar
+from ..models import Choice
+from ..prompt import VERSION
+from ..state.store import Store
+
+SPACE = "seed"
+LONGEST, ALL = 1_000_000, 16_000_000  # bytes of a reply, of all replies
+LOOK_S = 0.2
+GOOD = ("stop", "length", "tool_calls")
+SPOKEN = {"Text": Text, "Reasoning": Reasoning}
+
+
+def fingerprint(upstream: str, choice: Choice) -> str:
+    """OpenAI's system_fingerprint: the same as long as a model is asked in the same way."""
+    return f"fp_{_digest(upstream, choice.model.id, choice.params, choice.think, VERSION)[:12]}"
+
+
+class Replay:
+    """The reply to one request, and to those that are equal but for whether they are streamed.
+
+    `wait` comes first, then `recorded` if there is no reply yet, `end` in any case. `terms` are what must be equal
+    beside the chat and the model.
+    """
+
+    def __init__(self, store: Store, seconds: float, chat: Chat, choice: Choice, *terms: str):
+        self._store, self._seconds, self._count, self._held = store, seconds, chat.n, False
+        self._name = _digest(replace(chat, stream=False), choice.model.id, choice.params, choice.think, VERSION,
+                             *terms)
+
+    def wait(self, look: Callable[[], None]) -> Iterator[tuple[int, Event]] | None:
+        """The (index of the choice, event) pairs of the reply that is kept. While an equal request is answered its
+        end is waited for, and `look` is called, which may raise. None: this request is the first."""
+        while not (kept := self._kept()):
+            if self._held:
+                return None
+            self._held = self._store.hold(f"{SPACE}:{self._name}", 1, 1)
+            if not self._held:  # else the reply may have come since it was looked for
+                time.sleep(LOOK_S)
+                look()
+        return _pairs(kept)
+
+    def recorded(self, pairs: Iterable[tuple[int, Event]]) -> Iterator[tuple[int, Event]]:
+        """Passes on the pairs, and keeps the reply if all of it is good."""
+        replies = [ReplySoFar() for _ in range(self._count)]
+        for index, event in pairs:
+            if type(event) is not Waiting:
+                replies[index].add(event)
+            yield index, event
+        if all(reply.finish and reply.finish.reason in GOOD and not reply.cut_call for reply in replies):
+            data = json.dumps([_row(reply) for reply in replies]).encode()
+            if len(data) <= LONGEST:
+                self._store.put(SPACE, self._name, data, self._seconds, ALL)
+
+    def end(self) -> None:
+        """Whoever waits for this reply has it, or makes one."""
+        if self._held:
+            self._held = False
+            self._store.free(f"{SPACE}:{self._name}", 1)
+
+    def _kept(self) -> list | None:
+        data = self._store.get(SPACE, self._name)
+        return json.loads(data) if data else None
+
+
+def _digest(*values: object) -> str:
+    return hashlib.sha256(repr(values).encode(errors="surrogatepass")).hexdigest()
+
+
+def _row(reply: ReplySoFar) -> list:
+    parts = [[part.id, part.name, part.arguments] if type(part) is WholeCall else [type(part).__name__, part.text]
+             for part in reply.parts]
+    return [parts, astuple(reply.usage), astuple(reply.finish)]
+
+
+def _pairs(kept: list) -> Iterator[tuple[int, Event]]:
+    for index, (parts, usage, finish) in enumerate(kept):
+        calls = 0
+        for part in parts:
+            if len(part) == 2:
+                yield index, SPOKEN[part[0]](part[1])
+            else:
+                yield index, ToolCall(calls, *part)
+                calls += 1
+        yield index, Usage(*usage)
+        yield index, Finish(*finish)
