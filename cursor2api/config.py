@@ -306,9 +306,6 @@ class Config:
         if self.sweep_s and (self.keep_agents or self.warm_agents) and self.sweep_s <= self.keep_agent_s:
             raise ConfigError(f"SWEEP_S: expected more than KEEP_AGENT_S = {self.keep_agent_s:g}, or 0, got "
                               f"{self.sweep_s:g}")
-        if self.warm_agents and not (self.cursor_api_key and self.upstream_in_use in ("cloud", "simulator")):
-            raise ConfigError(f"WARM_AGENTS: expected 0 without a CURSOR_API_KEY or with another upstream, got "
-                              f"{self.warm_agents}")
         if self.max_streams > self.threads - 2:
             raise ConfigError(f"MAX_STREAMS: expected at most THREADS - 2 = {self.threads - 2}, got "
                               f"{self.max_streams}")
@@ -326,6 +323,11 @@ class Config:
         if self.cursor_api_key or self.key_passthrough:
             return "sdk" if self.sdk_bridge else "cloud"
         return "uistream" if self.uistream_url else None
+
+    @property
+    def can_warm_agents(self) -> bool:
+        """Whether WARM_AGENTS means anything: elsewhere no machine is booted, or there is no key to do it with."""
+        return bool(self.cursor_api_key) and self.upstream_in_use in ("cloud", "simulator")
 
     @property
     def upstreams(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from .server.slots import UNPROVEN, Slots
 from .state.redis_store import RedisStore
 from .state.sqlite_store import SqliteStore
 from .state.store import Store
-from .upstream.sdk.bridge import Bridge, Bridges, bridge_user, installed
+from .upstream.sdk.bridge import Bridges, bridge_of, bridge_user, installed
 from .upstream.cloud import Cloud
 from .upstream.http import Limits
 from .upstream.sdk.adapter import Sdk
@@ -78,8 +78,8 @@ def make_keys(config: Config, store: Store, development: bool = False) -> Keys:
                 store, DEVELOPMENT_KEY if development and not config.api_key else "")
 
 
-def make_upstream(config: Config):
-    """The adapter in use; None when nothing is configured. Raises ConfigError."""
+def make_upstream(config: Config, kept: Callable[[], int] = lambda: 0):
+    """The adapter in use; None when nothing is configured. `kept()` agents wait. Raises ConfigError."""
     limits = Limits(config.connect_timeout, config.create_timeout, config.timeout, config.retry_s)
     if config.upstream_in_use == "uistream":
         return UiStream(config.uistream_url, dict(config.uistream_headers), limits, pool=config.threads)
@@ -90,10 +90,10 @@ def make_upstream(config: Config):
     if config.upstream_in_use != "sdk":
         return cloud
     start = partial(
-        Bridge, config.sdk_bridge, bridge_user(config.sdk_user, config.sdk_bridge),
+        bridge_of, config.sdk_bridge, bridge_user(config.sdk_user, config.sdk_bridge),
         "" if config.cursor_base_url == CURSOR_URL else config.cursor_base_url, limits, config.threads)
-    return Sdk(Bridges(start, config.sdk_idle_s, config.retry_s), config.cursor_api_key, cloud.models, limits,
-               pool=config.threads)
+    return Sdk(Bridges(start, config.sdk_idle_s, config.retry_s, kept), config.cursor_api_key, cloud.models,
+               limits, pool=config.threads)
 
 
 def make_store(config: Config) -> Store:
@@ -124,12 +124,15 @@ def create_app(config: Config, upstream=None, dialects: Sequence[Dialect] = DIAL
 
     With `development` and without API_KEY the key is 0000: see server/development.py.
     """
-    upstream = upstream or make_upstream(config)
-    models = Models(upstream.models, config.models, config.model_aliases) if upstream else None
     store = make_store(config)
+    # An agent of a bridge ends with the instance, and no other machine can reach it.
+    home = Store(SqliteStore()) if config.upstream_in_use == "sdk" and (
+        config.redis_url or config.state_file) else store
+    upstream = upstream or make_upstream(config, home.kept)
+    models = Models(upstream.models, config.models, config.model_aliases) if upstream else None
     keys = make_keys(config, store, development)
-    keeps = config.keep_agents and config.upstream_in_use in ("cloud", "simulator")
-    agents = Agents(config, upstream, models.first, store if keeps else None) if upstream else None
+    keeps = config.keep_agents and config.upstream_in_use != "uistream"
+    agents = Agents(config, upstream, models.first, home if keeps else None) if upstream else None
     streams = config.max_streams or config.threads - 4
     return App(Service(
         config, upstream, agents, models, store, keys,

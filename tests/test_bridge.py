@@ -134,7 +134,7 @@ def test_a_bridge_that_does_not_start_is_tried_again_only_after_a_pause(tmp_path
 def test_the_pauses_before_a_start_double_up_to_the_longest():
     now, starts = 0.0, []
 
-    def start(ended):
+    def start(ended, place):
         starts.append(now)
         raise UpstreamError("no such luck")
 

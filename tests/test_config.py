@@ -101,7 +101,6 @@ BAD = [
     ({"MAX_STREAMS": "63"}, "MAX_STREAMS"), ({"THREADS": "5"}, "THREADS"),
     ({"THREADS": "8", "MAX_STREAMS": "7"}, "MAX_STREAMS"), ({"HEARTBEAT": "ping"}, "HEARTBEAT"),
     ({"LOG_FORMAT": "xml"}, "LOG_FORMAT"), ({"REDIS_URL": "secret@h"}, "REDIS_URL"),
-    ({"UISTREAM_URL": "http://x", "MODELS": "m", "WARM_AGENTS": "1"}, "WARM_AGENTS"),
     ({"KEEP_AGENT_S": "3600"}, "SWEEP_S"),  # else another process would delete what waits
     ({"KEY_PASSTHROUGH": "true", "UPSTREAM": "uistream", "UISTREAM_URL": "http://x", "MODELS": "m"},
      "KEY_PASSTHROUGH"),

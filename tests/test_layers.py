@@ -37,6 +37,7 @@ ROOMS = {name: room for room, names in enumerate([
     ["agents.agents"],
     ["upstream.sse", "upstream.http", "upstream.usage"],
     ["upstream.run"],
+    ["upstream.sdk.place"],
     ["upstream.sdk.bridge"],
     ["upstream", "upstream.cloud", "upstream.sdk.adapter", "upstream.uistream"],
     # 4

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 
 from ..chat import Chat, WholeCall
@@ -43,9 +44,14 @@ class Agents:
     def __init__(self, config: Config, upstream, first_model: Callable[[], tuple | None], store: Store | None):
         self._config, self._upstream, self._store = config, upstream, store
         self._warm = Warm(upstream, config.warm_agents, config.keep_agent_s, first_model
-                          ) if config.warm_agents else None
+                          ) if config.warm_agents and config.can_warm_agents else None
         self._wake, self._stopped, self._replaced = threading.Event(), False, False
         self._thread = threading.Thread(target=self._tend, name="agents", daemon=True)
+
+    def share(self, folder: Path | None) -> None:
+        """From now on those who have this folder keep agents together."""
+        if self._store:
+            self._store.start(folder)
 
     def start(self) -> None:
         """From now on what is too old is deleted and warm agents are made, off everybody's path."""

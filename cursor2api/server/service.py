@@ -57,10 +57,16 @@ class Service:
     def start(self, folder: Path | None = None) -> None:
         """What a worker does before its first request, none of it waited for. All workers share `folder`."""
         self.store.start(folder)
+        if self.upstream:
+            self.upstream.share(folder)
+            self.agents.share(folder)
         if self.config.debug_content:
             log.warning("DEBUG_CONTENT is on: prompts and replies are logged in full")
         if not self.keys.exist:
             log.warning("API_KEY is not set: no key is good, and whatever needs a key is refused")
+        if self.config.warm_agents and not self.config.can_warm_agents:
+            log.warning("WARM_AGENTS means nothing here: agents boot on the upstream cloud alone, and need a "
+                        "CURSOR_API_KEY")
         if DEVELOPMENT_KEY in dict(self.config.api_key).values():
             log.warning("API_KEY has the key 0000, which everybody knows")
         if self.upstream and self.config.cursor_api_key:
@@ -141,6 +147,8 @@ class Service:
         if self.draining:
             return
         self.draining = True
+        if self.upstream:
+            self.upstream.retire()
         threading.Thread(target=self._drain, args=(then,), name="drain", daemon=True).start()
 
     def _drain(self, then) -> None:

@@ -21,7 +21,6 @@
 
   open(folder)         called once in each process, after the fork; `folder` is the instance's own, None for none
   tidy()               forgets what is over
-  close()
 """
 
 LEASE_S = 15.0

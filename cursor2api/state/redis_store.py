@@ -137,9 +137,6 @@ class RedisStore:
     def tidy(self) -> None:
         """Redis forgets by itself."""
 
-    def close(self) -> None:
-        self._redis.close()
-
 
 def _text(members: Iterable[bytes]) -> list[str]:
     return [member.decode(errors="replace") for member in members]

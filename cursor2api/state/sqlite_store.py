@@ -129,10 +129,6 @@ class SqliteStore:
             do("DELETE FROM requests WHERE at <= ?", now - MINUTE)
             do("DELETE FROM held WHERE ends <= ? OR count = 0", now)
 
-    def close(self) -> None:
-        with self._turn():
-            self._drop()
-
     @contextmanager
     def _turn(self) -> Iterator[None]:
         if not self._lock.acquire(timeout=WAIT_S):

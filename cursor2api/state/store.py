@@ -31,10 +31,13 @@ class Store:
         self._backend, self._own = backend, SqliteStore()
         self._holder, self._held = uuid.uuid4().hex, Counter()
         self._holding = threading.Lock()  # so that what is told last is what is held
-        self._fails, self._down_until = False, 0.0
+        self._started, self._fails, self._down_until = False, False, 0.0
 
     def start(self, folder: Path | None) -> None:
         """From now on it is shared with all who have this folder, and what is held here stays held."""
+        if self._started:
+            return
+        self._started = True
         self._holder = uuid.uuid4().hex  # after the fork, as no two processes may have the same
         self._backend.open(folder)
         threading.Thread(target=self._go_on, name="store", daemon=True).start()
@@ -132,9 +135,6 @@ class Store:
             self._fails = False
             log.warning("the store works again")
         return result
-
-    def close(self) -> None:
-        self._tried(self._backend.close, None)
 
 
 def _agents(found: Iterable) -> list[str]:

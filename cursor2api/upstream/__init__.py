@@ -5,6 +5,8 @@ An adapter has `name` and
   open(prompt, key="", queue=None) -> Run
   sweep(age)         deletes what a crash left, older than `age` seconds
   left()             ids of what this service has upstream, at work or left by a crash
+  share(folder)      called once in each process, after the fork: what its workers have in common is in the folder
+  retire()           from now on nobody else begins to use what is this process's
   close(seconds)     returns when nothing is left running, or after that time: then the log tells what is
 where `key` is the caller's own, or "" for the gateway's, and runs with one `queue` are heard side by side.
 An adapter whose agents can be kept has also
@@ -12,6 +14,7 @@ An adapter whose agents can be kept has also
   delete(agent)            off the request's path; the agent is of the gateway's own key
 An adapter gives its runs an Agent, all of whose methods are called in the run's own thread and may block:
   answer(run)        takes the run's prompt, and says the events of its answer; raises ApiError and Ended
-  delete()           nothing of the agent is left; called unless the run was released
+  delete()           nothing of the agent is left; called at the end of a run that was not released
+  leave()            the agent waits for its next run; called at the end of one that was released
   name               what `open` and `delete` know the agent by
 """

@@ -11,6 +11,7 @@ import time
 import uuid
 from datetime import datetime, timezone
 from io import StringIO
+from pathlib import Path
 from queue import SimpleQueue
 from urllib.parse import quote
 
@@ -80,6 +81,12 @@ class Cloud:
         """Ids of all agents of this service at Cursor, those at work too."""
         return {agent["id"] for agent in self._mine()}
 
+    def share(self, folder: Path | None) -> None:
+        """Workers have nothing in common but what is at Cursor."""
+
+    def retire(self) -> None:
+        """Nobody else uses anything of this process."""
+
     def close(self, seconds: float) -> None:
         """Returns when nothing is left running at Cursor, or after that time."""
         for agent in self._runs.finish(seconds):
@@ -136,6 +143,9 @@ class Agent:
         self._cancel()
         if self._asked:
             self._tidy("DELETE", self._path)
+
+    def leave(self) -> None:
+        """Nothing is held of an agent that waits."""
 
     def _cancel(self) -> None:
         """Ends the run that may still go on."""

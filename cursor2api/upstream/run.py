@@ -9,7 +9,7 @@ Whoever made an agent deletes it: the thread, when the run has ended, unless the
     run.wait(seconds)                         until accept
     for event in run                          until Finish, or what answer raises
     run.follow_up(prompt)                   agent.answer(run) once more, on the same agent
-    run.release() or run.end()              nothing, or agent.delete()
+    run.release() or run.end()              agent.leave(), or agent.delete()
 """
 
 import logging
@@ -157,7 +157,9 @@ class Run:
                     self._queue.put((self, self._speaking, (error,)))
         finally:
             self._exchange = None
-            if not self._released:
+            if self._released:
+                self._agent.leave()
+            else:
                 self._agent.delete()
 
     def take_prompt(self) -> Prompt:

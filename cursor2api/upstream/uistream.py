@@ -6,6 +6,7 @@ https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol
 
 import json
 import secrets
+from pathlib import Path
 from queue import SimpleQueue
 
 from ..errors import UpstreamCut, UpstreamError
@@ -41,6 +42,12 @@ class UiStream:
     def open(self, prompt: Prompt, key: str = "", queue: SimpleQueue | None = None) -> Run:
         return self._runs.start(Agent(self.http), prompt, queue)
 
+    def share(self, folder: Path | None) -> None:
+        """Workers have nothing in common."""
+
+    def retire(self) -> None:
+        """Nobody else uses anything of this process."""
+
     def close(self, seconds: float) -> None:
         self._runs.finish(seconds)
         self.http.close()
@@ -70,6 +77,9 @@ class Agent:
             answer.close()
 
     def delete(self) -> None:
+        """Nothing outlives the connection."""
+
+    def leave(self) -> None:
         """Nothing outlives the connection."""
 
     def _ask(self, run: Run) -> Exchange:

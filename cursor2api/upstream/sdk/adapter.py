@@ -1,6 +1,7 @@
 """Cursor's SDK, its local runtime: a prompt becomes a run of the bridge, whose messages become events.
 
-One agent a request, without tools, made under an id of our own and deleted when the reply is over.
+An agent is without tools, made under an id of our own, and deleted when the reply is over unless it is released.
+It ends with its bridge.
 We speak sdk.v1, which Cursor publishes for such use: https://github.com/cursor/sdk-bridge
 """
 
@@ -12,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from queue import SimpleQueue
 
 from ...errors import ApiError, BadRequest, KeyRefused, UpstreamCut, UpstreamError, UpstreamTimeout
@@ -20,7 +22,7 @@ from ...prompt import Prompt
 from ..http import Ended, Exchange, Limits, json_object, retry_after
 from ..run import Run, Runs
 from ..usage import usage_of
-from .bridge import Bridge, Bridges
+from .bridge import Bridge, Bridges, Found
 
 log = logging.getLogger("cursor2api")
 
@@ -28,7 +30,7 @@ AGENTS = "/sdk.v1.SdkAgentService/"
 LARGEST = 32 * 1024 * 1024  # bytes of a message
 LAST = 2  # the flag of the message that ends a stream
 TIDY_S = 10
-GONE_S = 1  # for a bridge that is dying to have died
+GONE_S = 3  # for a bridge that is dying to have died
 BRACKETED = re.compile(r"(?s)\[(\w+)\]\s*(.*)")  # how a run that failed says why
 
 
@@ -41,12 +43,19 @@ class Sdk:
         self.bridges, self.api_key, self.models, self.limits = bridges, api_key, models, limits
         self.runs = Runs(3 * pool)  # a run that is ended is cancelled by another thread than its own
 
-    def open(self, prompt: Prompt, key: str = "", queue: SimpleQueue | None = None) -> Run:
+    def share(self, folder: Path | None) -> None:
+        self.bridges.share(folder)
+
+    def open(self, prompt: Prompt, key: str = "", agent: str = "", queue: SimpleQueue | None = None) -> Run:
         for image in prompt.images:
             if not image.url.startswith("data:"):
                 raise BadRequest(f"{image.path}: expected a data: URL, since the sdk upstream fetches no "
                                  "pictures, got an http(s) URL", param=image.path, code="invalid_value")
-        return self.runs.start(Agent(self, key), prompt, queue)
+        return self.runs.start(Agent(self, key, agent), prompt, queue)
+
+    def delete(self, agent: str) -> None:
+        """Deletes a released agent, off the request's path."""
+        self.runs.do(agent, Agent(self, name=agent).delete)
 
     def sweep(self, age: float) -> None:
         """An agent ends with its bridge, and a bridge with its worker."""
@@ -55,35 +64,44 @@ class Sdk:
         """There is nothing that could be left."""
         return set()
 
+    def retire(self) -> None:
+        self.bridges.retire()
+
     def close(self, seconds: float) -> None:
-        """Returns when the bridge and all that it ran are gone; runs have that time to end before it."""
+        """Returns when this worker's bridge and all that it ran are gone; runs, the other workers' too, have that
+        time to end before it."""
+        end = time.monotonic() + seconds
         self.runs.finish(seconds)
-        self.bridges.close()
+        self.bridges.close(end - time.monotonic())
 
 
 class Agent:
-    """An agent of the bridge, made with its first answer. The bridge drops a run's stream when its connection
+    """An agent of the bridge, made with its first answer unless `name` is that of one that is there: its id, a
+    slash, and its bridge's id. The bridge drops a run's stream when its connection
     ends, and then knows no more how to cancel it: so a run is cancelled first, and its stream read to the end."""
 
     patient = False  # what ends this, as the call that a Run holds, is `end`
 
-    def __init__(self, sdk: Sdk, key: str):
+    def __init__(self, sdk: Sdk, key: str = "", name: str = ""):
         self._sdk, self._key, self._own = sdk, key or sdk.api_key, bool(key)
-        self.name = f"agent-{uuid.uuid4()}"
-        self._bridge: Bridge | None = None
-        self._made = False  # the bridge knows the agent
+        self._id, _, self._home = (name or f"agent-{uuid.uuid4()}").partition("/")  # the bridge that knows it
+        self._bridge: Bridge | Found | None = None
         self._prompt: Prompt | None = None
         self._stream: Exchange | None = None
         self._run_id = ""
         self._at_work = self._is_over = self._said = False  # the run: goes on, has ended, has said something
         self._usage: Usage | None = None
 
+    @property
+    def name(self) -> str:
+        return f"{self._id}/{self._home}"
+
     def answer(self, run: Run) -> None:
         """Has the bridge make a run of the prompt, and says what it says. Raises ApiError and Ended."""
         self._end_run()
         self._prompt, self._usage = run.take_prompt(), None
         self._is_over = self._said = False
-        is_new = not self._made  # only then does a new bridge need to know nothing
+        is_new = not self._home  # only then does a new bridge need to know nothing
         try:
             self._speak(run)
         except UpstreamError as error:
@@ -91,42 +109,54 @@ class Agent:
                 raise
             log.warning("the SDK's bridge died: a request is tried once more on a new one")
             self._release()
+            self._home = ""
             self._speak(run)
 
     def delete(self) -> None:
         """Ends the run and the agent, in that order: a closed agent's run goes on, and bills."""
         try:
             self._end_run()
-            if self._made:
-                self._tidy("CloseAgent", agentId=self.name)
-                self._tidy("DeleteAgent", agentId=self.name)
+            if self._home and not self._bridge:
+                self._bridge = self._sdk.bridges.lease(self._home)
+            if self._home:
+                self._tidy("CloseAgent", agentId=self._id)
+                self._tidy("DeleteAgent", agentId=self._id)
+        except UpstreamError:
+            pass  # an agent ends with its bridge
+        finally:
+            self._release()
+
+    def leave(self) -> None:
+        """The agent waits for its next run."""
+        try:
+            self._end_run()
         finally:
             self._release()
 
     def end(self, why: Exception) -> None:
         """The run is not wanted any more: once it is cancelled, its stream ends."""
         if self._at_work:
-            self._sdk.runs.do(self.name, self._cancel)
+            self._sdk.runs.do(self._id, self._cancel)
 
     # What is asked ------------------------------------------------------------------------------
 
     def _speak(self, run: Run) -> None:
         if not self._bridge:
-            self._bridge = self._sdk.bridges.lease()
+            self._bridge = self._sdk.bridges.lease(self._home)
         run.check()
-        if not self._made:
+        if not self._home:
             model = {"id": self._prompt.model}
             if self._prompt.params:
                 model["params"] = [{"id": id, "value": value} for id, value in self._prompt.params]
             self._ask(run, "CreateAgent", json={"options": {
-                "agentId": self.name, "apiKey": self._key, "model": model, "tools": {"names": []},
+                "agentId": self._id, "apiKey": self._key, "model": model, "tools": {"names": []},
                 "local": {"cwd": [self._bridge.workspace], "autoReview": True}}})
-            self._made = True
+            self._home = self._bridge.id
             run.check()
         message = {"text": self._prompt.text}
         if self._prompt.images:
             message["images"] = [{"data": _image(image.url)} for image in self._prompt.images]
-        data = _frame({"agentId": self.name, "message": message})
+        data = _frame({"agentId": self._id, "message": message})
         del message  # it can be long
         self._stream = self._ask(run, "Send", data=data, stream=True,
                                  headers={"Content-Type": "application/connect+json"})
@@ -218,7 +248,7 @@ class Agent:
     def _cancel(self) -> None:
         if self._at_work:
             self._at_work = False
-            self._tidy("CancelRun", runId=self._run_id, agentId=self.name)
+            self._tidy("CancelRun", runId=self._run_id, agentId=self._id)
 
     def _tidy(self, method: str, **message) -> None:
         bridge = self._bridge
@@ -230,12 +260,12 @@ class Agent:
         except ApiError as error:
             reason = error.code
         if reason and not bridge.gone.is_set():
-            log.warning("left at the SDK's bridge agent=%s method=%s reason=%s", self.name, method, reason)
+            log.warning("left at the SDK's bridge agent=%s method=%s reason=%s", self._id, method, reason)
 
     def _release(self) -> None:
-        if self._bridge:
-            self._bridge, self._made = None, False
-            self._sdk.bridges.release()
+        bridge, self._bridge = self._bridge, None
+        if bridge:
+            self._sdk.bridges.release(bridge)
 
 
 class Frames:

@@ -1,5 +1,6 @@
-"""The life of the SDK's bridge, the local process that speaks sdk.v1 and asks Cursor: found, started
-when it is first needed, started anew when it died, ended when nobody has needed it for a while.
+"""The life of the SDK's bridge, the local process that speaks sdk.v1 and asks Cursor: found where another worker
+has started it, started when it is first needed, started anew when it died, ended when nobody has needed it for a
+while.
 """
 
 import importlib.util
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -22,12 +24,14 @@ from pathlib import Path
 from ...config import ConfigError
 from ...errors import ApiError, UpstreamError
 from ..http import Http, Limits
+from .place import Place
 
 log = logging.getLogger("cursor2api")
 
 KEEPER = Path(__file__).with_name("keeper.py")
 END_S = 10
 LONGEST_PAUSE_S = 30
+LOOK_S = 0.05
 UNPRIVILEGED = "nobody"  # whom the bridge runs as when we are root and nobody else is named
 
 
@@ -61,27 +65,37 @@ def bridge_user(name: str, command: tuple[str, ...]) -> str:
 
 
 class Bridge:
-    """One bridge process. `asked`: we ended it; `gone` is set when it has ended, with nothing left."""
+    """A bridge process of this worker's. `asked`: we ended it; `gone` is set when nothing of it is left.
+    If it is `shared`, the other workers find it at its `place`."""
 
     def __init__(self, command: tuple[str, ...], user: str, backend: str, limits: Limits, pool: int,
-                 ended: Callable[["Bridge"], None]):
+                 ended: Callable[["Bridge"], None], place: Place | None = None):
         """Returns when it is ready. Raises UpstreamError."""
-        self.asked, self.gone = False, threading.Event()
+        self.id, self.asked, self.gone = uuid.uuid4().hex, False, threading.Event()
         self._ended = ended
+        self._notice, notice, self.shared = None, [], bool(place)
+        if place:
+            self._notice, notice = place.new(self.id), ["--notice", str(place.notice(self.id))]
         self._keeper = subprocess.Popen(
             [sys.executable, "-I", KEEPER, "--user", user, "--backend", backend,
-             "--temp", tempfile.gettempdir(), "--start", str(limits.create), *command],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}, cwd="/", start_new_session=True)
+             "--temp", tempfile.gettempdir(), "--start", str(limits.create), *notice, *command],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}, cwd="/", start_new_session=True,
+            pass_fds=[self._notice] if place else [])
         said = json.loads(self._keeper.stdout.readline() or '{"error": "its keeper ended"}')
         if "error" in said:
             self._keeper.communicate()
+            self._let_go()
             log.warning("the SDK's bridge did not start: %s", said["error"])
             raise UpstreamError("The SDK's bridge did not start; the log says why", status=503,
                                 code="bridge_failed")
-        self.workspace = said["folder"] + "/work"
-        self.http = Http(said["url"], {"Authorization": f"Bearer {said['token']}", "Connection": "close"},
-                         limits, pool, direct=True)
+        self.http, self.workspace = _reached(said, limits, pool)
         threading.Thread(target=self._watch, args=(said,), name="bridge", daemon=True).start()
+        if place:
+            try:
+                place.publish(self.id, self._notice, {"id": self.id, **said})
+            except OSError as error:
+                self.shared = False
+                log.warning("the SDK's bridge cannot be shared: %s", error)
 
     def _watch(self, said: dict) -> None:
         self._keeper.stdout.read()
@@ -91,9 +105,15 @@ class Bridge:
             except ProcessLookupError:
                 pass
             shutil.rmtree(said["folder"], ignore_errors=True)
+        self._let_go()
         self.http.close()
         self.gone.set()
         self._ended(self)
+
+    def _let_go(self) -> None:
+        notice, self._notice = self._notice, None
+        if notice is not None:
+            os.close(notice)
 
     def end(self) -> None:
         """Ends it, and returns when it has gone."""
@@ -104,78 +124,176 @@ class Bridge:
             self.gone.wait(END_S)
 
 
-class Bridges:
-    """One bridge at a time, for all threads of a process; none before the first lease."""
+class Found:
+    """A bridge of another worker's, as its notice tells of it; it cannot be ended here."""
 
-    def __init__(self, start: Callable[[Callable[[Bridge], None]], Bridge], idle: float, pause: float,
-                 clock: Callable[[], float] = time.monotonic):
-        """`start(ended)` makes a bridge; `idle` and `pause` are SDK_IDLE_S and RETRY_S."""
-        self._start, self._idle, self._pause, self._clock = start, idle, pause, clock
+    shared = True
+
+    def __init__(self, notice: dict, limits: Limits, pool: int, place: Place):
+        self.id, self.gone, self._place = notice["id"], threading.Event(), place
+        self.http, self.workspace = _reached(notice, limits, pool)
+        threading.Thread(target=self._watch, name="bridge", daemon=True).start()
+
+    def _watch(self) -> None:
+        self._place.wait(self.id)
+        self.http.close()
+        self.gone.set()
+
+    def end(self) -> None:
+        """It is its own worker's to end."""
+
+
+def _reached(said: dict, limits: Limits, pool: int) -> tuple[Http, str]:
+    """How a bridge is asked, and the empty folder that it works in."""
+    return Http(said["url"], {"Authorization": f"Bearer {said['token']}", "Connection": "close"}, limits, pool,
+                direct=True), said["folder"] + "/work"
+
+
+def bridge_of(command: tuple[str, ...], user: str, backend: str, limits: Limits, pool: int, ended: Callable,
+              place: Place | None) -> Bridge | Found:
+    """The bridge that another worker has started, else a new one. Raises UpstreamError."""
+    if place:
+        try:
+            with place.starting():
+                notice = place.find()
+                return Found(notice, limits, pool, place) if notice else Bridge(
+                    command, user, backend, limits, pool, ended, place)
+        except (OSError, ValueError, KeyError) as error:  # a full disk, say
+            log.warning("the SDK's bridge cannot be shared: %s", error)
+    return Bridge(command, user, backend, limits, pool, ended)
+
+
+class Bridges:
+    """One bridge at a time, for all threads of a process, and for all that have the same place; none before the
+    first lease."""
+
+    def __init__(self, start: Callable[[Callable, Place | None], Bridge | Found], idle: float, pause: float,
+                 kept: Callable[[], int] = lambda: 0, clock: Callable[[], float] = time.monotonic):
+        """`start(ended, place)` makes a bridge or finds one; `idle` and `pause` are SDK_IDLE_S and RETRY_S;
+        `kept()` says how many agents wait in the bridge."""
+        self._start, self._idle, self._pause, self._clock, self._kept = start, idle, pause, clock, kept
         self._lock = threading.Lock()
+        self._place: Place | None = None
         self._current: Future | None = None
-        self._leases = 0
+        self._leases = 0  # and those that wait for the bridge
+        self._using: dict[str, list] = {}  # by a bridge's id: its leases, and the file that tells others
         self._failures = 0  # ends that nobody asked for since a run last went well
         self._not_before = 0.0
         self._timer: threading.Timer | None = None
         self._closed = False
 
-    def lease(self) -> Bridge:
-        """The bridge, when it is ready; whoever gets it calls `release` once. Raises UpstreamError."""
+    def share(self, folder: Path | None) -> None:
+        """From now on there is one bridge for all who have this folder."""
+        self._place = folder and Place(folder)
+
+    def lease(self, id: str = "") -> Bridge | Found:
+        """The bridge, when it is ready; whoever gets it calls `release` once. Raises UpstreamError, also if it is
+        not the one of this `id`."""
         with self._lock:
             self._leases += 1
             if self._timer:
                 self._timer.cancel()
                 self._timer = None
-            future = self._current = self._usable()
         try:
-            return future.result()
+            while True:
+                with self._lock:
+                    future = self._usable(id)
+                bridge = future.result()
+                if id and bridge.id != id:
+                    raise _gone()
+                if self._begin(bridge):
+                    return bridge
+                time.sleep(LOOK_S)
         except ApiError:
-            self.release()
+            self._end_lease()
             raise
 
-    def release(self) -> None:
+    def release(self, bridge: Bridge | Found) -> None:
         with self._lock:
-            self._leases -= 1
-            if not self._leases and self._idle and self._current:
-                self._timer = threading.Timer(self._idle, self._retire)
-                self._timer.daemon = True
-                self._timer.start()
+            using = self._using[bridge.id]
+            using[0] -= 1
+            if not using[0]:
+                del self._using[bridge.id]
+                if using[1] is not None:
+                    self._place.leave(using[1])
+        self._end_lease()
 
     def went_well(self) -> None:
         self._failures = 0
 
-    def close(self) -> None:
-        """Ends the bridge, and starts none again."""
+    def retire(self) -> None:
+        """Whoever does not use this process's bridge yet shall take another."""
+        own = self._own()
+        if own and own.shared:
+            self._place.withdraw(own.id)
+
+    def close(self, seconds: float) -> None:
+        """Ends this process's bridge, when nobody uses it or that time is over, and starts none again."""
         with self._lock:
             self._closed, future = True, self._current
             if self._timer:
                 self._timer.cancel()
+        self.retire()
+        end = time.monotonic() + seconds
+        while (own := self._own()) and self._last_use(own) is None and time.monotonic() < end:
+            time.sleep(LOOK_S)
         self._finish(future)
 
-    def _usable(self) -> Future:
-        """The bridge that runs or starts, else a new one. The lock is held."""
+    def _begin(self, bridge: Bridge | Found) -> bool:
+        """Counts a lease of this bridge; False if it is just ending."""
+        with self._lock:
+            if bridge.id not in self._using:
+                try:
+                    self._using[bridge.id] = [0, self._place.use(bridge.id) if bridge.shared else None]
+                except BlockingIOError:
+                    return False
+                except OSError as error:  # its folder has gone: the others have it no more either
+                    log.warning("the use of the SDK's bridge cannot be told: %s", error)
+                    self._using[bridge.id] = [0, None]
+            self._using[bridge.id][0] += 1
+            return True
+
+    def _end_lease(self) -> None:
+        with self._lock:
+            self._leases -= 1
+            if not self._leases:
+                self._set_timer(self._idle)
+
+    def _set_timer(self, seconds: float) -> None:
+        """The lock is held."""
+        if self._idle and self._current and not self._closed:
+            self._timer = threading.Timer(seconds, self._look)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _usable(self, id: str) -> Future:
+        """The bridge that runs or starts, else one that is found or new. The lock is held."""
         future = self._current
-        if future and not (future.done() and (future.exception() or future.result().gone.is_set())):
+        if future and not (future.done() and (future.exception() or self._has_gone(future.result()))):
             return future
         left = self._not_before - self._clock()
-        if left > 0 or self._closed:
+        if left > 0 or self._closed or id and not (self._place and self._place.has(id)):
             future = Future()
-            future.set_exception(UpstreamError(
+            future.set_exception(_gone() if id else UpstreamError(
                 "The SDK's bridge keeps ending; it is started again in a moment", status=503,
                 code="bridge_failed", retry_after=max(1.0, left)))
             return future
-        future = Future()
+        future = self._current = Future()
         threading.Thread(target=self._make, args=(future,), name="bridge-start", daemon=True).start()
         return future
 
+    def _has_gone(self, bridge: Bridge | Found) -> bool:
+        return bridge.gone.is_set() or bridge.shared and not self._place.has(bridge.id)
+
     def _make(self, future: Future) -> None:
         try:
-            bridge = self._start(self._ended)
+            bridge = self._start(self._ended, self._place)
         except ApiError as error:
             self._failed()
             future.set_exception(error)
         else:
-            log.info("the SDK's bridge has started")
+            log.info("the SDK's bridge has started" if type(bridge) is Bridge else
+                     "the SDK's bridge is another worker's")
             future.set_result(bridge)
 
     def _ended(self, bridge: Bridge) -> None:
@@ -190,11 +308,39 @@ class Bridges:
                 self._not_before = self._clock() + min(
                     LONGEST_PAUSE_S, self._pause * 2 ** (self._failures - 2))
 
-    def _retire(self) -> None:
+    def _own(self) -> Bridge | None:
+        """This process's bridge."""
+        future = self._current
+        found = future and future.done() and not future.exception() and future.result()
+        return found if type(found) is Bridge and not found.gone.is_set() else None
+
+    def _last_use(self, own: Bridge) -> float | None:
+        """When its last use by any worker ended, in unix seconds; None while it is in use."""
+        if not own.shared:
+            return None if own.id in self._using else 0.0
+        try:
+            with self._place.unused(own.id) as last:
+                return last
+        except OSError:
+            return 0.0
+
+    def _look(self) -> None:
+        """Ends this process's bridge if nobody has needed it for so long; else looks again later."""
+        own = self._own()
+        kept = own and self._kept()
         with self._lock:
             if self._leases or not self._timer:
                 return
-            future, self._current, self._timer = self._current, None, None
+            self._timer = None
+            if not own:
+                return
+            last = None if kept else self._last_use(own)
+            left = self._idle if last is None else last + self._idle - time.time()
+            if left > 0:
+                return self._set_timer(min(left, self._idle))
+            if own.shared:
+                self._place.withdraw(own.id)
+            future, self._current = self._current, None
         log.info("the SDK's bridge is ended: nobody has needed it for %g s", self._idle)
         self._finish(future)
 
@@ -202,3 +348,7 @@ class Bridges:
     def _finish(future: Future | None) -> None:
         if future and not future.exception():  # waits for a start that is under way
             future.result().end()
+
+
+def _gone() -> UpstreamError:
+    return UpstreamError("The agent's bridge has gone", code="agent_gone")

@@ -1,10 +1,11 @@
 """The process between a worker and its bridge: shuts the bridge in, and ends it however the worker ends.
 
-    keeper.py [--user NAME] [--backend URL] [--temp FOLDER] [--start SECONDS] COMMAND...
+    keeper.py [--user NAME] [--backend URL] [--temp FOLDER] [--notice FILE] [--start SECONDS] COMMAND...
 
 Prints one JSON line, {"url", "token", "pid", "folder"} once the bridge is ready or {"error"}. When
-standard input ends, all that the bridge has started is killed and its folder removed. It is run as a
-file, by an interpreter that may know none of our packages, and imports none.
+standard input ends, the notice by which others find the bridge is removed first, then all that the bridge
+has started is killed and its folder removed. A lock that the worker had on the notice is held till then.
+It is run as a file, by an interpreter that may know none of our packages, and imports none.
 """
 
 import argparse
@@ -157,7 +158,7 @@ def keep(bridge: Kept, wake: int, start: float) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    for name in ("--user", "--backend", "--temp"):
+    for name in ("--user", "--backend", "--temp", "--notice"):
         parser.add_argument(name, default="")
     parser.add_argument("--start", type=float, default=30)
     parser.add_argument("command", nargs=argparse.REMAINDER)
@@ -180,6 +181,8 @@ def main() -> int:
         print(json.dumps({"error": str(error)}), flush=True)
         return 1
     finally:
+        if options.notice:
+            Path(options.notice).unlink(missing_ok=True)
         if bridge:
             bridge.end()
         shutil.rmtree(folder, ignore_errors=True)
