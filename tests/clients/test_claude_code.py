@@ -113,3 +113,19 @@ def test_no_thinking_on_wish(claude):
     for environ, thinking in [({}, "true"), ({"MAX_THINKING_TOKENS": "0"}, "false")]:
         assert claude.ask("Say exactly hello", **environ) == (0, "hello")
         assert claude.gate.agents()[-1]["params"].get("thinking", "false") == thinking
+
+
+def test_a_conversation_that_is_too_long_is_compacted(claude, tmp_path):
+    version = subprocess.run([CLAUDE, "--version"], text=True, capture_output=True, timeout=30).stdout
+    if [*map(int, version.split()[0].split("."))] < [2, 1, 332]:
+        pytest.skip("2.1.197, the newest for Node 20, gives up in this mode; 2.1.332 compacts")
+    claude.ask("Hello")
+    limit = len(claude.prompts()[0]) + 12_000
+    with gateway(upstream="cloud", environ={"MAX_INPUT_LENGTH": str(limit)}) as gate:
+        (tmp_path / "other").mkdir()
+        claude = Claude(gate, tmp_path / "other")
+        said = json.loads(claude.ask("Say exactly " + "hello " * 1200, "--output-format", "json")[1])
+        claude.script({"text": "<analysis>a</analysis><summary>They said hello.</summary>"}, {"text": "fine"})
+        assert claude.ask("Go on" + " and on" * 600, "--resume", said["session_id"]) == (0, "fine")
+        assert gate.lines(route="messages", why="prompt_too_long")
+        assert "They said hello." in claude.prompts()[-1]
