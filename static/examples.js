@@ -5,7 +5,7 @@ import {rich, t} from "./words.js";
 
 const LANGUAGES = [["sh", "curl"], ["py", "Python"], ["mjs", "JavaScript"]];
 const tasks = () => [["models", t("List models")], ["chat", t("Chat")], ["stream", t("Streamed chat")],
-  ["tool", t("Tool call")], ["kilo", t("Kilo Code")]];
+  ["tool", t("Tool call")], ["kilo", t("Kilo Code")], ["messages", t("Anthropic's Messages")]];
 const AS_WRITTEN = ["http://127.0.0.1:8002/v1", "0000", "claude-sonnet-4-5-20250929"];
 let count = 0;
 
@@ -42,6 +42,9 @@ export function showExamples(container, here) {
     if (chosen.task === "kilo") panel.append(el("p", {class: "hint"}, rich(
       "In Kilo Code choose the provider OpenAI Compatible, and the base URL, key and model above. This service runs with `{strict}`.",
       {strict: `KILO_TOOL_STRICT=${here.reference.kilo_tool_strict}`})));
+    if (chosen.task === "messages") panel.append(el("p", {class: "hint"}, rich(
+      "For Claude Code and Anthropic's SDKs: `ANTHROPIC_BASE_URL={root}`, without /v1, and the key as `ANTHROPIC_AUTH_TOKEN`.",
+      {root: here.base.replace(/\/v1$/, "")})));
   }
 
   const list = el("div", {role: "tablist", "aria-label": t("Language of the examples"), onkeydown: (event) => {

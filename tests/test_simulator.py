@@ -607,6 +607,9 @@ RESULT = ("tool", ' id="1" name="get_weather"', "18 C")
     ("numbers", [user("add 2.5 and 3")], [ADD], "", [("add", {"a": 2.5, "b": 3})]),
     ("quoted", [user('get_weather of "São Paulo"')], [WEATHER], "",
      [("get_weather", {"city": "São Paulo"})]),
+    ("a reminder names one", [user("<system-reminder>\nget_time\n</system-reminder>\nHello")], [TIME], "", []),
+    ("a reminder after the question", [ASKED, user("<system-reminder>x</system-reminder>")], [WEATHER], "",
+     [PARIS]),
     ("after its result never again", [ASKED, CALLED, RESULT], [WEATHER],
      "You must call at least one of these tools now.", []),
     ("after a result the other one",
@@ -634,6 +637,7 @@ def test_the_brain_copies_the_form_of_the_example(example, expected):
 
 @pytest.mark.parametrize("name, text, images, expected", [
     ("a plain prompt", "Tell me of tides", 0, "Tell me of tides"),
+    ("a reminder", prompt(user("<system-reminder>x\n</system-reminder>\nSay hi")), 0, "hi"),
     ("a question", "Why?", 0, "You asked “Why?”"),
     ("say", "Please say hello", 0, "hello"),
     ("reply with", 'Reply with exactly: "PONG".', 0, "PONG"),

@@ -19,7 +19,8 @@ from cursor2api.server.views import routes
 STATIC = ROOT / "static"
 FILES = ["/", "/reference.json", "/openapi.json",
          *(f"/static/{path.name}" for path in STATIC.iterdir() if path.is_file())]
-EXPECTED = {"models": MODEL, "chat": "Hello", "stream": "Hello", "tool": "Paris", "kilo": "attempt_completion"}
+EXPECTED = {"models": MODEL, "chat": "Hello", "stream": "Hello", "tool": "Paris", "kilo": "attempt_completion",
+            "messages": "Hello"}
 ABOUT = reference(Config(), version="1", started=0, routes=routes(), examples={})
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 ROLES = r"system|developer|user|assistant|tool"
 BLOCK = re.compile(rf"(?s)<(({ROLES})(_\w+)?)((?: [^<>\n]*)?)>(.*?)</\1>")
+REMINDER = re.compile(r"(?s)<system-reminder>.*?</system-reminder>")  # a client's own, among its user's words
 CAPITAL = r"[^\W\d_a-z][\w'’-]*"
 PLACE = re.compile(rf"\b(?:in|for|at|of|to|from|near)\s+({CAPITAL}(?:(?:,? and |, | ){CAPITAL})*)")
 QUOTED = re.compile(r"\"([^\"\n]+)\"|“([^”\n]+)”|(?<!\w)'([^'\n]+)'(?!\w)|`([^`\n]+)`")
@@ -39,7 +40,12 @@ class Reading:
 
 
 def read(prompt: str) -> Reading:
-    reading = Reading([(block[2], block[4], block[5].strip()) for block in BLOCK.finditer(prompt)])
+    reading = Reading()
+    for block in BLOCK.finditer(prompt):
+        text = block[5].strip()
+        said = REMINDER.sub("", text).strip() if block[2] == "user" else text
+        if said or not text:  # what holds reminders alone is no message of the user's
+            reading.blocks.append((block[2], block[4], said))
     if not reading.blocks:
         return Reading([("user", "", prompt.strip())], bare=True)
     rest = BLOCK.sub("", prompt)

@@ -125,8 +125,8 @@ def _usage(usage: Usage) -> dict:
 
 
 def refusal(error: ApiError, request: str) -> Answer:
-    """Claude Code asks again and again after a 503, whatever its headers say, so none leaves: it is a 529 if a
-    retry can mend it, else a 502."""
+    """Claude Code asks again for minutes unless it is told not to: after a 401 too, and after a 503 whatever it is
+    told. So no 503 leaves: it is a 529 if a retry can mend it, else a 502."""
     status = error.status
     if status == 503:
         status = 502 if error.retry_after is None else 529
@@ -135,4 +135,5 @@ def refusal(error: ApiError, request: str) -> Answer:
     kind = ERROR_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
     details = {"details": {"error_code": error.code}} if error.code else {}
     return Answer(status, {"type": "error", "error": {"type": kind, "message": error.message, **details},
-                           "request_id": request})
+                           "request_id": request},
+                  {"x-should-retry": "false"} if error.retry_after is None else {})
