@@ -34,7 +34,7 @@ def reply(shape, size):
 
 
 def read(text):
-    tools = [SimpleNamespace(name="write", parameters={
+    tools = [SimpleNamespace(name="write", kind="function", parameters={
         "type": "object", "properties": {"content": {"type": "string"}}})]
     finish = None
     for event in split_calls(split_thinking(deltas(text), OPEN), open_mark=OPEN, close_mark=CLOSE,

@@ -13,11 +13,13 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class WholeCall:
-    """A tool call of which all is known; `id` may be empty, `arguments` is as it came."""
+    """A tool call of which all is known; `id` may be empty, `arguments` is as it came. `kind` is function or
+    custom: then `arguments` is the raw input."""
 
     id: str
     name: str
     arguments: str
+    kind: str = "function"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """What the model may call: `kind` is function, `parameters` a JSON Schema, untouched.
+    """What the model may call: `kind` is function, whose `parameters` are a JSON Schema, untouched; or custom,
+    which takes raw text, and whose `parameters` describe the form of that text, untouched.
 
     `namespace` is the group in which its caller declared it, "" for none.
     """

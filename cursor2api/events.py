@@ -26,13 +26,15 @@ class Reasoning:
 class ToolCall:
     """A piece of a tool call: the first of an `index` carries `id` and `name`, later ones have None.
 
-    The `arguments` of one index, joined, are JSON text; until the last piece a prefix of it.
+    The `arguments` of one index, joined, are JSON text, until the last piece a prefix of it; those of a call
+    whose `kind` is custom are any text.
     """
 
     index: int
     id: str | None
     name: str | None
     arguments: str
+    kind: str = "function"
 
 
 @dataclass(frozen=True, slots=True)

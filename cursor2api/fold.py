@@ -10,11 +10,12 @@ from .events import Event, Finish, Reasoning, Text, ToolCall, Usage
 
 @dataclass(slots=True)
 class _Part:
-    """Consecutive pieces of one `kind`; `id` and `name` are a call's."""
+    """Consecutive pieces of one `kind`; `id`, `name` and `call_kind` are a call's."""
 
     kind: type[Text] | type[Reasoning] | type[ToolCall]
     id: str = ""
     name: str = ""
+    call_kind: str = "function"
     written: StringIO = field(default_factory=StringIO)
 
 
@@ -26,6 +27,7 @@ class ReplySoFar:
         self.finish: Finish | None = None
         self._parts: list[_Part] = []
         self._calls: dict[int, _Part] = {}
+        self._spoken: _Part | None = None  # the part of the last event that is text or of a call
 
     def add(self, event: Event) -> None:
         kind = type(event)
@@ -33,11 +35,14 @@ class ReplySoFar:
             if not self._parts or self._parts[-1].kind is not kind:
                 self._parts.append(_Part(kind))
             self._parts[-1].written.write(event.text)
+            if kind is Text:
+                self._spoken = self._parts[-1]
         elif kind is ToolCall:
             if event.id is not None:
-                self._calls[event.index] = _Part(kind, event.id, event.name)
+                self._calls[event.index] = _Part(kind, event.id, event.name, event.kind)
                 self._parts.append(self._calls[event.index])
-            self._calls[event.index].written.write(event.arguments)
+            self._spoken = self._calls[event.index]
+            self._spoken.written.write(event.arguments)
         elif kind is Usage:
             self.usage = event
         elif kind is Finish:
@@ -47,17 +52,19 @@ class ReplySoFar:
     def parts(self) -> list[Text | Reasoning | WholeCall]:
         """All that was said, in order.
 
-        A call that was cut with the reply is left out: its arguments are no JSON, and so it is no call.
+        A call that was cut with the reply is left out.
         """
-        parts = self._parts[:-1] if self.cut_call else self._parts
-        return [WholeCall(part.id, part.name, part.written.getvalue()) if part.kind is ToolCall
-                else part.kind(part.written.getvalue()) for part in parts]
+        cut = self._spoken if self.cut_call else None
+        return [WholeCall(part.id, part.name, part.written.getvalue(), part.call_kind) if part.kind is ToolCall
+                else part.kind(part.written.getvalue()) for part in self._parts if part is not cut]
 
     @property
     def cut_call(self) -> bool:
-        """Whether the reply ended within a call."""
-        return (self.finish is not None and self.finish.reason == "length" and bool(self._parts)
-                and self._parts[-1].kind is ToolCall and not _is_json(self._parts[-1].written.getvalue()))
+        """Whether the reply ended within a call. Raw input at the very end counts as cut: nothing tells."""
+        last = self._spoken
+        if self.finish is None or self.finish.reason != "length" or last is None or last.kind is not ToolCall:
+            return False
+        return last.call_kind == "custom" or not _is_json(last.written.getvalue())
 
     @property
     def text(self) -> str:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .chat import Chat, Image, Message, Tool
+from .chat import Chat, Image, Message, Tool, WholeCall
 from .errors import BadRequest
 from .tokens import tokens
 
@@ -36,7 +36,16 @@ CALL_RULES = """\
 To call a tool, write exactly this, \
 with the tool's name and arguments that are valid against its parameters:
 {open}{{"name": "TOOL_NAME", "arguments": {{"ARGUMENT": "VALUE"}}}}{close}
-Escape quotes and newlines within strings as JSON demands. After your calls stop and wait: the results \
+Escape quotes and newlines within strings as JSON demands. """
+RAW_RULES = """\
+To call a tool that has a format in place of parameters, write exactly this, with its name on the first \
+line and its input, raw text in that format, on the next ones. Escape nothing in it, put nothing around it:
+{open}{{"name": "TOOL_NAME"}}
+INPUT
+{close}
+"""
+AFTER_CALLS = """\
+After your calls stop and wait: the results \
 come with the next message. Never write a result yourself."""
 
 REQUIRED = "You must call at least one of these tools now."
@@ -51,8 +60,8 @@ KNOWN_SCHEMA = JSON_OBJECT + " It must be valid against the JSON Schema that you
 
 # It changes whenever what a model is told of its task does.
 VERSION = hashlib.sha256("".join([
-    RULES, FOLLOW_UP, CHANGED_TOOLS, KNOWN_TOOLS, CALL_RULES, REQUIRED, ONE_CALL, NO_TOOLS, THINK, JSON_SCHEMA,
-    KNOWN_SCHEMA]).encode()).hexdigest()[:8]
+    RULES, FOLLOW_UP, CHANGED_TOOLS, KNOWN_TOOLS, CALL_RULES, RAW_RULES, AFTER_CALLS, REQUIRED, ONE_CALL, NO_TOOLS,
+    THINK, JSON_SCHEMA, KNOWN_SCHEMA]).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +192,7 @@ def _system(messages: Sequence[Message], nonce: str, inject: str = "") -> str:
 def _catalog(chat: Chat) -> str:
     return "\n".join(_json({
         "name": tool.name, **({"description": tool.description} if tool.description else {}),
-        "parameters": tool.parameters}) for tool in shown_tools(chat))
+        "format" if tool.kind == "custom" else "parameters": tool.parameters}) for tool in shown_tools(chat))
 
 
 def _digest(catalog: str) -> str:
@@ -197,7 +206,9 @@ def _rules(chat: Chat, nonce: str, tools: str, schema: str, think: bool, require
     """What stands last in the prompt. `tools` and `schema` are texts of those; `knows_tools`: of some before."""
     rules = []
     if shown_tools(chat):
-        rules.append(tools + CALL_RULES.format(open=f"<call_{nonce}>", close=f"</call_{nonce}>"))
+        kinds = {tool.kind for tool in shown_tools(chat)}
+        forms = CALL_RULES * ("function" in kinds) + RAW_RULES * ("custom" in kinds)
+        rules.append(tools + forms.format(open=f"<call_{nonce}>", close=f"</call_{nonce}>") + AFTER_CALLS)
         if require_call or chat.tool_choice.mode == "required":
             rules.append(REQUIRED)
         if not chat.parallel_tool_calls:
@@ -283,7 +294,9 @@ def _blocks(unit: list[Message], nonce: str) -> list[str]:
     return blocks
 
 
-def _call(call) -> str:
+def _call(call: WholeCall) -> str:
+    if call.kind == "custom":
+        return f'{{"id": {_json(call.id)}, "name": {_json(call.name)}}}\n{call.arguments}\n'
     arguments = call.arguments.strip() or "{}"
     try:
         json.loads(arguments)

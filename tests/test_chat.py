@@ -21,6 +21,8 @@ SCHEMA = {"$schema": "https://json-schema.org/draft/2020-12/schema", "type": ["o
           "properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"type": "string"}},
           "additionalProperties": False, "x-unknown": 1}
 
+GRAMMAR = {"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: /x/"}}
+
 
 def tool(name="f", **members):
     return {"type": "function", "function": {"name": name, "parameters": SCHEMA, **members}}
@@ -109,6 +111,17 @@ FIELDS = [
      (Tool("f", "", SCHEMA),)),
     ("wrapped tool without type", {"tools": [{"function": {"name": "f"}}]}, "tools",
      (Tool("f", "", {"type": "object", "properties": {}}),)),
+    *((f"custom tool {form}", {"tools": [{"type": "custom", **custom}]}, "tools",
+       (Tool("f", "d", GRAMMAR, "custom"),)) for form, custom in [
+          ("wrapped", {"custom": {"name": "f", "description": "d", "format": GRAMMAR}}),
+          ("flat", {"name": "f", "description": "d", "format": GRAMMAR})]),
+    ("custom tool without a format", {"tools": [{"type": "custom", "custom": {"name": "g"}}]}, "tools",
+     (Tool("g", "", {"type": "text"}, "custom"),)),
+    ("custom choice", {"tools": [tool(), {"type": "custom", "custom": {"name": "g"}}], "tool_choice": {
+        "type": "custom", "custom": {"name": "g"}}}, "tool_choice", ToolChoice("required", ("g",))),
+    ("custom call", {"messages": [{"role": "assistant", "tool_calls": [
+        {"id": "a", "type": "custom", "custom": {"name": "f", "input": "x\ny"}}]}]}, "messages",
+     (Message("assistant", (), tool_calls=(WholeCall("a", "f", "x\ny", "custom"),)),)),
     ("old functions", {"functions": [{"name": "f", "parameters": SCHEMA}]}, "tools",
      (Tool("f", "", SCHEMA),)),
     ("old functions, answered in kind", {"functions": [{"name": "f"}]}, "functions", True),
@@ -405,9 +418,9 @@ REFUSED = [
      "invalid_type", "messages[0].tool_calls[0]"),
     ("call of nothing", {"messages": [{"role": "assistant", "tool_calls": [{}]}]},
      "missing_required_parameter", "messages[0].tool_calls[0].function"),
-    ("custom call", {"messages": [{"role": "assistant", "tool_calls": [
-        {"id": "a", "type": "custom", "custom": {"name": "f", "input": ""}}]}]},
-     "unsupported_value", "messages[0].tool_calls[0].type"),
+    ("custom call without name", {"messages": [{"role": "assistant", "tool_calls": [
+        {"id": "a", "type": "custom", "custom": {"input": ""}}]}]},
+     "missing_required_parameter", "messages[0].tool_calls[0].custom.name"),
     ("arguments as an array", {"messages": [{"role": "assistant", "tool_calls": [
         {"function": {"name": "f", "arguments": []}}]}]}, "invalid_type",
      "messages[0].tool_calls[0].function.arguments"),
@@ -420,8 +433,8 @@ REFUSED = [
     ("n is none", {"n": 0}, "integer_below_min_value", "n"),
     ("audio", {"audio": {"voice": "alloy", "format": "mp3"}, "modalities": ["text", "audio"]},
      "unsupported_value", "modalities"),
-    ("custom tool", {"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "unsupported_value",
-     "tools[0].type"),
+    ("custom tool of no format", {"tools": [{"type": "custom", "custom": {"name": "f", "format": "text"}}]},
+     "invalid_type", "tools[0].custom.format"),
     ("unknown tool", {"tools": [{"type": "web_search"}]}, "invalid_value", "tools[0].type"),
     ("tool is null", {"tools": [None]}, "invalid_type", "tools[0]"),
     ("tool of nothing", {"tools": [{"type": "function"}]}, "missing_required_parameter",
@@ -451,7 +464,7 @@ REFUSED = [
         "type": "function", "function": {"name": "g"}}}, "invalid_value",
      "tool_choice.function.name"),
     ("custom choice", {"tools": [tool()], "tool_choice": {"type": "custom", "custom": {
-        "name": "f"}}}, "unsupported_value", "tool_choice.type"),
+        "name": "g"}}}, "invalid_value", "tool_choice.custom.name"),
     ("empty choice", {"tools": [tool()], "tool_choice": {}}, "missing_required_parameter",
      "tool_choice.function"),
     ("old choice not offered", {"functions": [{"name": "f"}], "function_call": {"name": "g"}},
@@ -465,8 +478,8 @@ REFUSED = [
      "tool_choice.allowed_tools.tools[0].function.name"),
     ("allowed: custom", {"tools": [tool()], "tool_choice": {
         "type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [
-            {"type": "custom", "name": "f"}]}}}, "unsupported_value",
-     "tool_choice.allowed_tools.tools[0].type"),
+            {"type": "custom", "name": "g"}]}}}, "invalid_value",
+     "tool_choice.allowed_tools.tools[0].name"),
     ("allowed: no mode", {"tools": [tool()], "tool_choice": {
         "type": "allowed_tools", "allowed_tools": {"tools": [tool()]}}},
      "missing_required_parameter", "tool_choice.allowed_tools.mode"),

@@ -17,7 +17,8 @@ DEFAULTS = {
     "heartbeat_s": 10.0, "debug": False, "web_concurrency": 1, "threads": 64, "api_key_file": "",
     "key_limits": (), "key_passthrough": False, "max_streams": 0, "queue_s": 2.0, "grace_s": 20.0,
     "total_timeout": 0.0, "heartbeat": "chunk", "body_heartbeat_s": 20.0, "sweep_s": 3600.0,
-    "log_format": "logfmt", "debug_content": False, "keep_agents": 32, "keep_agent_s": 900.0, "seed_replay_s": 600.0,
+    "log_format": "logfmt", "debug_content": False, "keep_agents": 32, "keep_agent_s": 900.0,
+    "seed_replay_s": 600.0,
     "warm_agents": 0, "redis_url": "", "state_file": ""}
 
 

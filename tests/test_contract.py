@@ -212,7 +212,7 @@ ACCEPTED = {
     "response_format": {"type": "text"}, "n": 1, "stop": None, "nobody_knows": {"a": 1}}
 REFUSED = [
     ("audio", {"voice": "alloy", "format": "mp3"}), ("modalities", ["text", "audio"]),
-    ("tools", [{"type": "custom", "custom": {"name": "x"}}]), ("tools", 129 * [TIME]), ("stop", [*"abcde"]),
+    ("tools", [{"type": "mcp", "server_label": "x"}]), ("tools", 129 * [TIME]), ("stop", [*"abcde"]),
     ("stop", "x" * 4097), ("n", 5), ("n", 0), ("max_tokens", 0), ("max_completion_tokens", 1.5),
     ("temperature", 2.1), ("top_p", -0.1), ("presence_penalty", 3), ("frequency_penalty", -2.5),
     ("seed", 0.5), ("top_logprobs", 21), ("logit_bias", {"1": 101}), ("logprobs", 1), ("reasoning_effort", 3),

@@ -64,11 +64,11 @@ LENIENCIES = [
      ToolChoice("none")),
     ('`tool_choice: {"type": "tool", "name": ...}`', {**TWO, "tool_choice": {"type": "tool", "name": "g"}}, CHOICE,
      ToolChoice("required", ("g",))),
-    *(("a tool of another type (`web_search`, `custom`, ...) beside functions", {
+    *(("a tool of another type (`web_search`, `mcp`, ...) beside others", {
         "tools": [tool(), other, tool("g")]}, tools, (["f", "g"], ("tools[1]",))) for other in (
             {"type": "web_search"}, {"type": "web_search_20250305", "name": "web_search", "max_uses": 3},
-            {"type": "custom", "custom": {"name": "apply_patch"}}, {"type": "mcp", "server_label": "x"})),
-    ("a tool of another type (`web_search`, `custom`, ...) beside functions", {
+            {"type": "mcp", "server_label": "x"})),
+    ("a tool of another type (`web_search`, `mcp`, ...) beside others", {
         **TWO, "tool_choice": {"type": "allowed_tools", "allowed_tools": {
             "mode": "auto", "tools": [{"type": "web_search"}, tool("g")]}}}, CHOICE, ToolChoice("auto", ("g",))),
     ("the same tool twice, word for word", {"tools": [tool(), tool("g"), tool()]}, tools, (["f", "g"], ())),
@@ -141,8 +141,7 @@ def test_the_document_has_each_leniency_and_no_other():
 # What is sent; the code and the param of its 400.
 REFUSED = [
     ({"tools": [{"type": "web_search"}]}, "invalid_value", "tools[0].type"),
-    ({"tools": [{"type": "custom", "custom": {"name": "f"}}], "tool_choice": "required"}, "unsupported_value",
-     "tools[0].type"),
+    ({"tools": [{"type": "mcp"}], "tool_choice": "required"}, "invalid_value", "tools[0].type"),
     ({"tools": [tool(), {"type": "web_search"}], "tool_choice": {"type": "web_search"}}, "invalid_value",
      "tool_choice.type"),
     ({"tools": [tool(), {"type": "web_search"}], "tool_choice": {"type": "function", "function": {

@@ -38,6 +38,19 @@ def test_system_text_leads_and_tools_come_last():
     assert places == sorted(places)
 
 
+def test_a_custom_tool_is_shown_with_its_format_and_the_raw_form():
+    custom = {"type": "custom", "custom": {"name": "patch", "format": {"type": "text"}}}
+    history = [user("question"), {"role": "assistant", "tool_calls": [
+        {"id": "c1", "type": "custom", "custom": {"name": "patch", "input": 'a "b"\n c'}}]},
+        {"role": "tool", "tool_call_id": "c1", "content": "done"}]
+    both = made(history, {"tools": [*TOOLS, custom]}).text
+    assert '{"name": "patch", "format": {"type": "text"}}' in both and "ARGUMENT" in both
+    assert '<call_n0nce>{"name": "TOOL_NAME"}\nINPUT\n</call_n0nce>' in both
+    assert '<call_n0nce>{"id": "c1", "name": "patch"}\na "b"\n c\n</call_n0nce>' in both
+    assert "ARGUMENT" not in made(history, {"tools": [custom]}).text
+    assert "INPUT" not in made(history, {"tools": TOOLS}).text
+
+
 def tools(*names):
     return [{"type": "function", "function": {"name": name, "description": name + "!", "parameters": {
         "type": "object"}}} for name in names]

@@ -33,6 +33,9 @@ def namespace(name, *tools, **more):
 
 
 TOOLS = [function("f"), namespace("files", function("read"), function("f"))]
+PATCH = {"type": "custom", "name": "patch", "description": "d", "format": {
+    "type": "grammar", "syntax": "lark", "definition": "start: /x/"}}
+SEARCH = {"type": "tool_search", "execution": "client", "description": "finds", "parameters": WEATHER}
 
 
 def parsed(**body):
@@ -83,6 +86,16 @@ ITEMS = [
         item("function_call", call_id="2", name="read", namespace="files", arguments="{}"),
         item("function_call", call_id="3", name="f", arguments="{}")],
      [called(("1", "files.f", "{}"), ("2", "read", "{}"), ("3", "f", "{}"))]),
+    ("custom calls, and calls for tools", [
+        item("custom_tool_call", call_id="1", name="patch", input="a\nb"),
+        item("custom_tool_call_output", call_id="1", output="x"),
+        item("tool_search_call", call_id="2", execution="client", arguments={"city": "x"}),
+        item("tool_search_output", call_id="2", tools=[namespace("late", function("later"))]),
+        item("function_call", call_id="3", name="later", namespace="late", arguments="{}"),
+        item("additional_tools", role="developer", tools=[])],
+     [called(("1", "patch", "a\nb", "custom")), Message("tool", ("x",), tool_call_id="1"),
+      called(("2", "tool_search", '{"city": "x"}')), Message("tool", ("Found: late",), tool_call_id="2"),
+      called(("3", "later", "{}"))]),
     ("typed calls are told as JSON", [
         item("local_shell_call", call_id="1", action={"command": ["ls"]}),
         item("local_shell_call_output", id="1", output='{"exit_code": 0}'),
@@ -128,17 +141,31 @@ def test_the_tools_that_a_model_is_shown():
     assert ignored == ("tools[2]: web_search_preview",) and chat.tool_choice == ToolChoice("auto")
 
 
+def test_custom_tools_and_those_that_come_with_the_items():
+    chat, wishes, ignored = parsed(tools=[PATCH, SEARCH, function("f"), {"type": "tool_search"}], input=[
+        item("additional_tools", tools=[namespace("functions", {**PATCH, "name": "exec", "format": None})]),
+        item("tool_search_output", tools=[
+            namespace("late", function("f"), function("g")), {"type": "web_search"}]),
+        item("additional_tools", tools=[function("f", description="later")])])
+    assert [(tool.kind, tool.name, tool.description) for tool in chat.tools] == [
+        ("custom", "patch", "d"), ("function", "tool_search", "finds"), ("function", "f", "later"),
+        ("custom", "exec", "d"), ("function", "late.f", ""), ("function", "g", "")]
+    assert chat.tools[0].parameters == PATCH["format"] and chat.tools[3].parameters == {"type": "text"}
+    assert ignored == ("tools[3]: tool_search", "input[1].tools[1]: web_search", "tools[0].format")
+
+
 CHOICES = [
     ("none", ToolChoice("none")), ("required", ToolChoice("required")),
     ({"type": "function", "name": "read"}, ToolChoice("required", ("read",))),
     ({"type": "function", "name": "f", "namespace": "files"}, ToolChoice("required", ("files.f",))),
+    ({"type": "custom", "name": "patch"}, ToolChoice("required", ("patch",))),
     ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]},
      ToolChoice("auto", ("f", "files.f")))]
 
 
 @pytest.mark.parametrize("given, choice", CHOICES)
 def test_a_choice_of_tools(given, choice):
-    assert parsed(tools=TOOLS, tool_choice=given).chat.tool_choice == choice
+    assert parsed(tools=[*TOOLS, PATCH], tool_choice=given).chat.tool_choice == choice
 
 
 REFUSED = [
@@ -193,7 +220,17 @@ def test_what_is_ignored_is_told():
 
 CALL = [ToolCall(0, "call_1", "f", ""), ToolCall(0, None, None, '{"a":'), ToolCall(0, None, None, '1}')]
 FILES = [ToolCall(1, "call_2", "files.f", "{}")]
+RAW = [ToolCall(0, "call_1", "patch", "", "custom"), ToolCall(0, None, None, '12"', "custom")]
+FOUND = [ToolCall(1, "call_2", "tool_search", '{"a":'), ToolCall(1, None, None, "1}")]
 REPLIES = [
+    ("a custom call", [*RAW, Finish("tool_calls")], "completed", ["custom_tool_call"]),
+    ("a custom call and one for tools", [Text("a"), *RAW, *FOUND, Finish("tool_calls")], "completed",
+     ["message", "custom_tool_call", "tool_search_call"]),
+    ("a custom call that is cut", [Text("a"), RAW[0], ToolCall(0, None, None, "1", "custom"), Finish("length")],
+     "incomplete", ["message"]),
+    ("a text that is cut behind a custom call", [*RAW, Text("a"), Finish("length")], "incomplete",
+     ["custom_tool_call", "message"]),
+    ("a call for tools that is cut", [FOUND[0], Finish("length")], "incomplete", []),
     ("text", [Text("a"), Text("é😀"), Finish("stop")], "completed", ["message"]),
     ("nothing", [Finish("length")], "incomplete", []),
     ("thinking", [Reasoning("h"), Reasoning("m"), Text("\n"), Text("a"), Finish("stop")], "completed",
@@ -216,7 +253,7 @@ REPLIES = [
 
 
 def writer(**body):
-    chat, wishes, _ = parsed(tools=TOOLS, metadata={"a": "b"}, user="me", **body)
+    chat, wishes, _ = parsed(tools=[*TOOLS, PATCH, SEARCH], metadata={"a": "b"}, user="me", **body)
     return RESPONSES.writer(IDENTITY, chat, wishes)
 
 
@@ -247,8 +284,9 @@ def folded(frames):
         elif names[-1] == "output_item.done":
             begun, done = items[event["output_index"]], event["item"]
             open_items.pop(done["id"])
-            assert begun["said"] == (done.get("content") or done.get("summary") or [{"text": done.get(
-                "arguments")}])[0]["text"]
+            said = (done.get("content") or done.get("summary") or [{}])[0].get("text")
+            assert begun["said"] == (said or done.get("input") or (
+                "" if done["type"] == "tool_search_call" else done["arguments"]))
             assert {begun[key] == done[key] for key in ("id", "type", "name", "call_id", "namespace")
                     if key in begun} == {True}
             items[event["output_index"]] = {**done, "done": True}
@@ -256,7 +294,7 @@ def folded(frames):
             begun = open_items[event["item_id"]]
             assert begun["index"] == event["output_index"]
             begun["said"] += event.get("delta", "")
-            assert event.get("text", event.get("arguments", begun["said"])) == begun["said"]
+            assert event.get("text", event.get("arguments", event.get("input", begun["said"]))) == begun["said"]
     output = [{key: member for key, member in each.items() if key != "done"}
               for _, each in sorted(items.items()) if "done" in each]
     last = json.loads(frames[-1].data)
@@ -397,6 +435,21 @@ def test_a_tool_goes_round(service):
     again = ask(one, input=history, tools=tools)
     assert "18" in again.json["output"][0]["content"][0]["text"]
     assert again.headers["x-cursor2api-agent"] == "reused"
+
+
+def test_a_patch_goes_round_unharmed(service):
+    patch = '*** Begin Patch\n*** Add File: a.txt\n+he said "x" \\ \t <call\n*** End Patch'
+    one = service(KEEP_AGENTS="9")
+    history, tools = [{"role": "user", "content": f"Use patch:\n{patch}"}], [namespace("functions", PATCH), SEARCH]
+    response, _ = folded(frames_of(ask(one, input=history, tools=tools, stream=True).text))
+    [call] = response["output"]
+    assert (call["type"], call["namespace"], call["input"]) == ("custom_tool_call", "functions", patch)
+    history += [call, {"type": "custom_tool_call_output", "call_id": call["call_id"], "output": "Done!"}]
+    again = ask(one, input=history, tools=tools)
+    assert "Done!" in again.json["output"][0]["content"][0]["text"]
+    assert again.headers["x-cursor2api-agent"] == "reused"
+    [search] = ask(one, input='Use tool_search for "Oslo"', tools=tools).json["output"]
+    assert search["type"] == "tool_search_call" and search["arguments"] == {"city": "Oslo"}
 
 
 def test_the_tokens_of_a_body_are_estimated(service):

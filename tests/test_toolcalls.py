@@ -19,7 +19,7 @@ OPEN, CLOSE = "<call_k3f9x2>", "</call_k3f9x2>"
 def tool(name, required=(), **properties):
     types = {key: {"type": kind} if isinstance(kind, str) else kind
              for key, kind in properties.items()}
-    return SimpleNamespace(name=name, parameters={
+    return SimpleNamespace(name=name, kind="function", parameters={
         "type": "object", "properties": types, "required": [*required]})
 
 
@@ -406,6 +406,55 @@ def test_what_cannot_be_a_call_is_complained_of(name, reply, text, calls, finish
         assert outcome(pieces, whole=whole) == expected, pieces
 
 
+HEAD = '{"name": "apply_patch"}'
+PATCH = f"*** Begin Patch\n\n+it's \"x\" \\ \t{{[</call_k\n{OPEN}\n*** End Patch"
+
+# (name, reply, text, calls as (name, input or arguments), finish): calls of a custom tool.
+RAW = [
+    ("the input stands behind the name", "Now: " + raw(f"{HEAD}\n{PATCH}\n") + " Done.", "Now:  Done.",
+     [("apply_patch", PATCH)], "tool_calls"),
+    ("one line break at each end is not of it", raw(f"{HEAD} \r\n\n  x\n\r\n"), "", [("apply_patch", "\n  x\n")],
+     "tool_calls"),
+    ("all on one line", raw(f"{HEAD} ls"), "", [("apply_patch", "ls")], "tool_calls"),
+    ("beside a call of a function", raw(f"{HEAD}\nx\n") + raw(WEATHER), "",
+     [("apply_patch", "x"), ("get_weather", '{"city":"Rome"}')], "tool_calls"),
+    ("behind another in one envelope", raw(f"{WEATHER}\n{HEAD}\nx\n"), "",
+     [("get_weather", '{"city":"Rome"}'), ("apply_patch", "x")], "tool_calls"),
+    *(("within the JSON", raw(f'{{"name": "apply_patch", {rest}}}'), "", [("apply_patch", "a\nb")], "tool_calls")
+      for rest in (r'"input": "a\nb"', r'"arguments": "a\nb"', r'"arguments": {"input": "a\nb"}')),
+    ("the same with the same id", 2 * raw('{"id": "1", ' + HEAD[1:] + "\nx\n"), "", [("apply_patch", "x")],
+     "tool_calls"),
+    ("cut within the input", OPEN + f"{HEAD}\nrm a", "", [("apply_patch", "rm a")], "length"),
+    ("cut before it", OPEN + f"{HEAD}\n", "", [], "length"),
+    ("nothing in it", raw(f"{HEAD}\n \n"), raw(f"{HEAD}\n \n"), [], "stop"),
+    ("not within the JSON either", raw('{"name": "apply_patch", "arguments": {"a": 1}}'),
+     raw('{"name": "apply_patch", "arguments": {"a": 1}}'), [], "stop"),
+    ("a patch without marks is text", PATCH.replace(OPEN, ""), PATCH.replace(OPEN, ""), [], "stop")]
+
+
+@pytest.mark.parametrize("name, reply, text, calls, finish", RAW, ids=[row[0] for row in RAW])
+def test_a_custom_tool_takes_its_input_raw(name, reply, text, calls, finish):
+    tools = [*TOOLS, SimpleNamespace(name="apply_patch", kind="custom", parameters={"type": "text"})]
+    for pieces, whole in every_cut(reply):
+        said, found = "", {}
+        for event in split_calls([*map(Text, pieces), Finish("stop")], open_mark=OPEN, close_mark=CLOSE,
+                                 tools=tools, new_id=lambda: "call_1", whole=whole):
+            if type(event) is ToolCall:
+                call = found.setdefault(event.index, [event.name, ""])
+                call[1] += event.arguments
+                assert (event.kind == "custom") == (call[0] == "apply_patch") and (event.id or not whole)
+            said += event.text if type(event) is Text else ""
+        kept = [] if whole and finish == "length" else calls
+        assert (said, [tuple(call) for call in found.values()], event.reason) == (text, kept, finish), pieces
+
+
+def test_an_input_that_never_ends_is_cut():
+    tools = [SimpleNamespace(name="apply_patch", kind="custom", parameters={})]
+    events = [Text(OPEN + HEAD + "\n"), *[Text("x" * (1 << 20))] * 9, Finish("stop")]
+    *_, last = split_calls(events, open_mark=OPEN, close_mark=CLOSE, tools=tools, new_id=lambda: "call_1")
+    assert last == Finish("length")
+
+
 ALIKE = "kept: the same call as before"
 MISFIT = "its arguments do not fit their schema"
 
@@ -538,7 +587,7 @@ def test_names_that_fit_two_tools_alike_are_unknown():
     (True, {"a": 1}), (None, {"a": 1}), ({}, {"a": 1}),
 ])
 def test_a_hostile_schema_neither_hangs_nor_fetches_nor_fails(parameters, arguments):
-    tools = [SimpleNamespace(name="x", parameters=parameters)]
+    tools = [SimpleNamespace(name="x", kind="function", parameters=parameters)]
     marked = call("x", arguments)
     for reply in (marked, marked[len(OPEN):-len(CLOSE)]):
         events = split_calls([Text(reply), Finish("stop")], open_mark=OPEN, close_mark=CLOSE,

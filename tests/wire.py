@@ -45,7 +45,8 @@ def folded(texts):
     """(what each choice came to by its index, usage) of chunks, put together as a client would."""
     choices, usage = {}, None
     for chunk in map(json.loads, filter(None, texts)):
-        ChatCompletionChunk.model_validate_json(json.dumps(chunk), strict=True)
+        if '"custom"' not in json.dumps(chunk):  # which the client knows in completions alone
+            ChatCompletionChunk.model_validate_json(json.dumps(chunk), strict=True)
         usage = chunk.get("usage") or usage
         for choice in chunk["choices"]:
             assert len(set(choice["delta"]) - {"role", "refusal"}) <= 1
@@ -56,9 +57,10 @@ def folded(texts):
             kept["reasoning_content"] += delta.get("reasoning_content") or ""
             for call in delta.get("tool_calls", ()):
                 if "id" in call:
-                    assert call["index"] not in kept["calls"] and call["type"] == "function"
-                    kept["calls"][call["index"]] = [call["id"], call["function"]["name"], ""]
-                kept["calls"][call["index"]][2] += call["function"]["arguments"]
+                    assert call["index"] not in kept["calls"]
+                    kept["calls"][call["index"]] = [call["id"], call[call["type"]]["name"], ""]
+                said = call["custom"]["input"] if "custom" in call else call["function"]["arguments"]
+                kept["calls"][call["index"]][2] += said
             if "function_call" in delta:
                 kept["old"] = kept["old"] or [delta["function_call"].get("name"), ""]
                 kept["old"][1] += delta["function_call"]["arguments"]

@@ -14,10 +14,10 @@ from ..errors import ApiError, BadRequest, UpstreamCut
 from ..events import Event, Finish, Reasoning, Text, ToolCall, Usage
 from ..fold import ReplySoFar
 from . import Answer, Dialect, Example, Frame, Identity, Options, Parsed
-from .checks import (NO_ARGUMENTS, REQUIRED, SHOWN, Parameter, an_object, arguments, array, boolean, distinct,
-                     either, format_name, image, image_block, integer, json_text, member, members, metadata,
-                     missing, number, one_of, or_string, read, read_parameters, refused, string, text, tool_name,
-                     tree, unexpected)
+from .checks import (FREE_TEXT, NO_ARGUMENTS, REQUIRED, SHOWN, Parameter, an_object, arguments, array, boolean,
+                     distinct, either, format_name, image, image_block, integer, json_text, member, members,
+                     metadata, missing, number, one_of, or_string, read, read_parameters, refused, string, text,
+                     tool_name, tree, unexpected)
 
 MAX_TOOLS = 128
 MAX_STOP = 4096  # characters of a stop sequence
@@ -77,7 +77,7 @@ PARAMETERS: tuple[Parameter, ...] = (
               "honoured", "The form of the reply: free text, one JSON object, or JSON that fits a "
               "schema.", an_object),
     Parameter("tools", "array", f"at most {MAX_TOOLS}", None, "honoured",
-              "The functions that the model may call; tools of other kinds are left out.",
+              "The functions and custom tools that the model may call; tools of other kinds are left out.",
               array(high=MAX_TOOLS)),
     Parameter("tool_choice", "string or object",
               "none, auto, required, a named function, allowed_tools", None, "honoured",
@@ -286,35 +286,37 @@ def _kind(value: object, path: str) -> str:
     return read(value, path, "type", text, "function")
 
 
-def _function(value: object, path: str) -> tuple[dict, str]:
-    """What {"type": "function", "function": {...}} wraps, and its path; or the flat form itself."""
-    kind = _kind(value, path)
-    if kind != "function":
-        raise unexpected(f"{path}.type", "function", kind,
-                         "unsupported_value" if kind == "custom" else "invalid_value")
-    if value.get("function") is None and "name" in value:
-        return value, path
-    return read(value, path, "function", an_object), f"{path}.function"
+KINDS = ("function", "custom")  # of tools that can be called here
 
 
-def _functions(value: object, path: str, low: int = 0) -> tuple[list[tuple[dict, str]], tuple[str, ...]]:
-    """The functions among these tools with their paths, and the paths of the tools that cannot run here, which
-    must not be all."""
+def _wrapped(value: object, path: str) -> tuple[dict, str, str]:
+    """What {"type": "function", "function": {...}} or the same with custom wraps, its path and its kind; or the
+    flat form itself."""
+    kind = one_of(*KINDS)(_kind(value, path), f"{path}.type")
+    if value.get(kind) is None and "name" in value:
+        return value, path, kind
+    return read(value, path, kind, an_object), f"{path}.{kind}", kind
+
+
+def _callable(value: object, path: str, low: int = 0) -> tuple[list[tuple[dict, str, str]], tuple[str, ...]]:
+    """What can be called of these tools, as _wrapped has it, and the paths of the other ones, which must not be
+    all."""
     kinds = array(_kind, low, MAX_TOOLS)(value, path)
-    if "function" not in kinds:
-        return array(_function)(value, path), ()
-    return ([_function(tool, f"{path}[{i}]") for i, tool in enumerate(value) if kinds[i] == "function"],
-            tuple(f"{path}[{i}]" for i, kind in enumerate(kinds) if kind != "function"))
+    if not {*kinds} & {*KINDS}:
+        return array(_wrapped)(value, path), ()
+    return ([_wrapped(tool, f"{path}[{i}]") for i, tool in enumerate(value) if kinds[i] in KINDS],
+            tuple(f"{path}[{i}]" for i, kind in enumerate(kinds) if kind not in KINDS))
 
 
-def _old_function(value: object, path: str) -> tuple[dict, str]:
-    return an_object(value, path), path
+def _old_function(value: object, path: str) -> tuple[dict, str, str]:
+    return an_object(value, path), path, "function"
 
 
 def _call(value: object, path: str) -> WholeCall:
-    function, inner = _function(value, path)
-    return WholeCall(read(value, path, "id", text, ""), read(function, inner, "name", text),
-                     read(function, inner, "arguments", arguments, "{}"))
+    inner, where, kind = _wrapped(value, path)
+    said = (read(inner, where, "input", text, "") if kind == "custom" else
+            read(inner, where, "arguments", arguments, "{}"))
+    return WholeCall(read(value, path, "id", text, ""), read(inner, where, "name", text), said, kind)
 
 
 def _old_call(value: object, path: str) -> WholeCall:
@@ -328,15 +330,16 @@ def _tools(given: dict) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
     if tools and functions:
         raise BadRequest("functions: expected tools or functions, got both", code="invalid_value",
                          param="functions")
-    offered, left_out = _functions(tools, "tools")
+    offered, left_out = _callable(tools, "tools")
     offered += array(_old_function)(functions, "functions")
-    return distinct((_tool(function, path), path) for function, path in offered), left_out
+    return distinct((_tool(inner, path, kind), path) for inner, path, kind in offered), left_out
 
 
-def _tool(function: dict, path: str) -> Tool:
-    read(function, path, "strict", boolean, False)
-    return Tool(read(function, path, "name", tool_name), read(function, path, "description", text, ""),
-                read(function, path, "parameters", tree, NO_ARGUMENTS))
+def _tool(inner: dict, path: str, kind: str) -> Tool:
+    read(inner, path, "strict", boolean, False)
+    form = (read(inner, path, "format", tree, FREE_TEXT) if kind == "custom" else
+            read(inner, path, "parameters", tree, NO_ARGUMENTS))
+    return Tool(read(inner, path, "name", tool_name), read(inner, path, "description", text, ""), form, kind)
 
 
 def _tool_choice(given: dict, offered: tuple[str, ...]) -> ToolChoice:
@@ -353,12 +356,12 @@ def _tool_choice(given: dict, offered: tuple[str, ...]) -> ToolChoice:
         allowed = read(value, path, "allowed_tools", an_object)
         path = f"{path}.allowed_tools"
         mode = read(allowed, path, "mode", one_of("auto", "required"))
-        chosen, _ = read(allowed, path, "tools", partial(_functions, low=1))
+        chosen, _ = read(allowed, path, "tools", partial(_callable, low=1))
     else:
-        mode, chosen = "required", [_function({**value, "type": "function"} if kind == "tool" else value, path)]
+        mode, chosen = "required", [_wrapped({**value, "type": "function"} if kind == "tool" else value, path)]
     names = {}
-    for function, inner in chosen:
-        name = read(function, inner, "name", text)
+    for tool, inner, _ in chosen:
+        name = read(tool, inner, "name", text)
         if name not in offered:
             raise unexpected(f"{inner}.name", "the name of one of the tools", name)
         names[name] = None
@@ -442,8 +445,8 @@ class ChunkWriter:
             message["function_call"] = {"name": calls[0].name, "arguments": calls[0].arguments}
         elif calls:
             message["tool_calls"] = [
-                {"id": call.id, "type": "function",
-                 "function": {"name": call.name, "arguments": call.arguments}} for call in calls]
+                {"id": call.id, "type": call.kind, call.kind: {
+                    "name": call.name, _SAID_IN[call.kind]: call.arguments}} for call in calls]
         return {"index": index, "message": message, "logprobs": None,
                 "finish_reason": self._reason(reply.finish)}
 
@@ -451,15 +454,18 @@ class ChunkWriter:
         return "function_call" if self._wishes.functions and finish.reason == "tool_calls" else finish.reason
 
 
+_SAID_IN = {"function": "arguments", "custom": "input"}  # by the kind of a call: the member that has what is said
+
+
 def _tool_delta(call: ToolCall) -> dict:
     if call.id is None:
-        return {"index": call.index, "function": _function_delta(call)}
-    return {"index": call.index, "id": call.id, "type": "function", "function": _function_delta(call)}
+        return {"index": call.index, call.kind: _function_delta(call)}
+    return {"index": call.index, "id": call.id, "type": call.kind, call.kind: _function_delta(call)}
 
 
 def _function_delta(call: ToolCall) -> dict:
-    return {"name": call.name, "arguments": call.arguments} if call.name else {
-        "arguments": call.arguments}
+    said = {_SAID_IN[call.kind]: call.arguments}
+    return {"name": call.name, **said} if call.name else said
 
 
 def _usage(usage: Usage) -> dict:

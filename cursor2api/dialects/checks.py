@@ -16,6 +16,7 @@ SHOWN = 60  # characters of a value that an error message repeats
 MAX_DIGITS = 308  # an integer of so many digits still fits a double
 MAX_DEPTH = 100  # of the trees that a Chat keeps: schemas and arguments
 REQUIRED = object()
+FREE_TEXT = {"type": "text"}  # the form of a custom tool's input when it comes without one
 NO_ARGUMENTS = {"type": "object", "properties": {}}  # the schema of a tool that comes without one
 
 Check = Callable[[object, str], object]

@@ -30,11 +30,12 @@ _UNNAMED = re.compile(rf'\[?(?:\Z|\{{(?:\Z|"(?:{"|".join(_KEYS)})":))')
 
 @dataclass(frozen=True, slots=True)
 class WrittenCall:
-    """A call as the model wrote it; `own_id` is the JSON string that it gave as the id, or None."""
+    """A call as the model wrote it; `own_id` is the JSON string that it gave as the id, or None, `arguments` the
+    normalised JSON of what it gave, or None."""
 
     own_id: str | None
     name: str
-    arguments: str
+    arguments: str | None
 
 
 class NoCall(Exception):
@@ -49,7 +50,7 @@ class NoCall(Exception):
 
 
 class DeclaredTools:
-    """The declared tools, objects with `name` and `parameters`."""
+    """The declared tools, objects with `name`, `kind` and `parameters`, as chat.Tool has them."""
 
     def __init__(self, tools):
         self._tools = list(tools)
@@ -69,7 +70,12 @@ class DeclaredTools:
         """(tool, the model's own id) of a call of which `head` is all up to its arguments' brace; or None."""
         begun = head[-1:] == "{" and _BEGUN.fullmatch(head)
         tool = begun and self.named(json.loads(begun["name"]))
-        return (tool, begun["id"]) if tool else None
+        return (tool, begun["id"]) if tool and tool.kind != "custom" else None
+
+    def takes_raw(self, calls: list[WrittenCall]):
+        """The custom tool whose call these are, if its input does not stand within the JSON; or None."""
+        tool = len(calls) == 1 and calls[0].arguments is None and self.named(calls[0].name)
+        return tool if tool and tool.kind == "custom" else None
 
     def may_begin(self, head: str) -> bool:
         """Whether normalised JSON that begins like this may still be a call of a declared tool."""
@@ -82,13 +88,17 @@ class DeclaredTools:
         if not tool:
             names = ", ".join(tool.name for tool in self._tools)
             raise NoCall(f"there is no tool {call.name[:80]!r}; the tools are {names}")
-        arguments = _arguments(call.arguments, tool)
+        if tool.kind == "custom":
+            return tool, _input(call.arguments, tool)
+        arguments = _arguments(call.arguments or "{}", tool)
         if arguments is None:
             raise NoCall(f"the arguments of {tool.name} are not one JSON object")
         return tool, arguments
 
     def errors(self, tool, arguments: str) -> str:
         """What the tool's schema says against its arguments, for the model to read; nothing if they fit."""
+        if tool.kind == "custom":
+            return ""
         if tool.name not in self._checkers:
             self._checkers[tool.name] = Checker(tool.parameters)
         errors = self._checkers[tool.name].errors(arguments)
@@ -120,7 +130,7 @@ def written_calls(text: str, strict: bool = False) -> list[WrittenCall]:
     names = [members[key] for key in NAMES if members.get(key, "")[:1] == '"']
     if members and not names:
         raise NoCall('it has no "name" and "arguments"')
-    arguments = [members[key] for key in ARGUMENTS if key in members] or ["{}"]
+    arguments = [members[key] for key in ARGUMENTS if key in members] or [None]
     own_id = members.get("id", "")
     own_id = own_id if own_id[:1] == '"' else None
     return [WrittenCall(own_id, json.loads(name), arguments[0]) for name in names[:1]]
@@ -141,6 +151,16 @@ def _split(text):
         found.append((key, text[begin:end]) if text[0] == "{" else text[begin:end])
         at = end + 1
     return dict(found) if text[0] == "{" else found
+
+
+def _input(text, tool):
+    """The raw input that JSON holds: a string, or an object of one string. Raises NoCall."""
+    if text and text[0] == "{" and len(members := _split(text)) == 1:
+        [text] = members.values()
+    said = json.loads(text) if text and text[0] == '"' else ""
+    if not said.strip():
+        raise NoCall(f"the input of {tool.name} is missing")
+    return said
 
 
 def _arguments(text, tool):

@@ -10,8 +10,10 @@ and the methods of _Splitter take from its beginning:
     split       lets text leave up to a mark; at an open mark it has
     _envelope   read what stands there: white space, fences and calls, each by
     _call       which feeds a Reader (jsonstream.py). Once the name and the brace of the arguments have come,
-    _stream     lets the arguments leave as they come. A call in another order, or several in an array, are
-                read to their end, and each leaves in one piece by
+    _stream     lets the arguments leave as they come, and
+    _raw        the input of a custom tool, which follows the JSON that names it and ends at the close mark: it is
+                text in which nothing is escaped. A call in another order, or several in an array, are read to
+                their end, and each leaves in one piece by
     _leave      unless it is one that has left before.
 
 An envelope that holds no call leaves as text, behind a Misfit (`_give_back`); so reading one returns True
@@ -31,6 +33,7 @@ from ..errors import UpstreamError
 from ..events import Event, Finish, Misfit, Note, Text, ToolCall
 from .jsonstream import SLICE, Reader
 from .textbuilder import TextBuilder
+from .transforms import overlap
 from .unmarked import LEAK, ask_for_marks
 
 HEAD = 1024  # characters in which a call must show its name and arguments to be streamed
@@ -41,13 +44,15 @@ _LEAK_BEGUN = re.compile(r"< ?(?:[|｜] ?/?(?:t|to|too|tool[▁_ a-z]{0,24}(?:[|
 # What may stand before and behind a call's JSON in its envelope.
 _LEAD = re.compile(r"[\s>*+\-•]+|```[a-z_]{0,12}")
 _TAIL = re.compile(r"[\s}\]`,;]+")
+_BLANKS = re.compile(r"[ \t\r]+")  # behind the JSON that names a custom tool
+_LAST_BREAK = re.compile(r"(?:\r?\n|\r)?\Z")  # of a custom tool's input
 _LOOK = 48  # characters that suffice to see a fence or a mark whole
 
 
 def split_calls(events: Iterable[Event], *, open_mark: str, close_mark: str, tools,
                 parallel: bool = True, new_id: Callable[[], str], whole: bool = False,
                 conversation: str | None = None) -> Iterator[Event]:
-    """Turn calls of `tools` (objects with `name` and `parameters`) into ToolCall events.
+    """Turn calls of `tools` (objects as DeclaredTools takes them) into ToolCall events.
 
     Marks begin with their only "<". Of what cannot be a call a Misfit tells first; if its reader goes on,
     the text leaves as it came, or the Misfit's error is raised. A Note tells of each call that does not
@@ -209,6 +214,8 @@ class _Splitter:
             return (yield from self._give_back(reader.bad or "it ends too early"))
         try:
             written = written_calls(normal.getvalue())
+            if tool := self.tools.takes_raw(written):
+                return (yield from self._raw(tool, written[0].own_id))
             calls = [self.tools.checked(call) for call in (written if self.parallel else written[:1])]
         except NoCall as no_call:
             if no_call.tool:
@@ -260,13 +267,49 @@ class _Splitter:
             yield from self._has_left(own_id, tool, text, id)
         return True
 
+    def _raw(self, tool, own_id):
+        """Let the input of a custom tool leave as it comes: all up to the close mark, but a line break at each
+        end. Return as _envelope does."""
+        whole = self.whole or bool(own_id) and (own_id, tool.name) in self.own_ids
+        index, id, begun, at = self.begun, None, False, -1
+        blank, said = TextBuilder(), TextBuilder()
+        yield from self._skip(_BLANKS)
+        if self.text[:1] == "\n":
+            self._take(1)
+        while at < 0:
+            at = self.text.find(self.close_mark)
+            end = at if at >= 0 else len(self.text) - overlap(self.text, self.close_mark)
+            piece = self._take(min(_LAST_BREAK.search(self.text, 0, end).start(), self.room))
+            if not begun:
+                blank.write(piece)
+                begun = bool(piece.strip())
+                piece = blank.getvalue() if begun else ""
+            if piece:
+                said.write(piece)
+                if id is None and not whole:
+                    self.begun += 1
+                    id = self.new_id()
+                    yield ToolCall(index, id, tool.name, "", tool.kind)
+                if not whole:
+                    yield ToolCall(index, None, None, piece, tool.kind)
+            if self.room <= 0 or at < 0 and not (yield from self._more()):
+                return (yield from self._cut(tool.name, id))
+        self._take(self.text.find(self.close_mark))
+        if not begun:
+            return (yield from self._give_back(f"the input of {tool.name} is missing"))
+        if whole:
+            yield from self._leave(own_id, tool, said.getvalue())
+        else:
+            yield from self._has_left(own_id, tool, said.getvalue(), id)
+        return True
+
     def _leave(self, own_id, tool, arguments):
         """Let a whole call leave, but not the same one twice."""
         if own_id and (own_id, tool.name, arguments) in self.sent:
             yield Note("dropped: the same call and id as before", tool.name)
             return
         id = self.new_id()
-        yield ToolCall(self.begun, id, tool.name, arguments)
+        yield ToolCall(self.begun, id, tool.name, arguments, tool.kind)
         self.begun += 1
         yield from self._has_left(own_id, tool, arguments, id)
 

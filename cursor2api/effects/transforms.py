@@ -223,7 +223,7 @@ def limit_tokens(events: Iterable[Event], max_tokens: int) -> Iterator[Event]:
                 name, id = event.name, event.id
             if size > left or begins and not left:
                 if not begins and (fits := _prefix(event.arguments, left)):
-                    yield ToolCall(event.index, None, None, fits)
+                    yield ToolCall(event.index, None, None, fits, event.kind)
                 yield Note("cut by max_tokens", name, None if begins else id)
                 yield Finish("length")
                 return

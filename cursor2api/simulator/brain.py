@@ -15,6 +15,8 @@ REMINDER = re.compile(r"(?s)<system-reminder>.*?</system-reminder>")  # a client
 CAPITAL = r"[^\W\d_a-z][\w'’-]*"
 PLACE = re.compile(rf"\b(?:in|for|at|of|to|from|near)\s+({CAPITAL}(?:(?:,? and |, | ){CAPITAL})*)")
 QUOTED = re.compile(r"\"([^\"\n]+)\"|“([^”\n]+)”|(?<!\w)'([^'\n]+)'(?!\w)|`([^`\n]+)`")
+PATCH = re.compile(r"(?ms)^\*\*\* Begin Patch$.*?^\*\*\* End Patch$")
+RAW = re.compile(r"[ \t]*\n[^{}<>]*(</[^<>]*>)")
 NUMBER = re.compile(r"(?<![\w.-])-?\d+(?:\.\d+)?(?!\w)")
 FORMATS = {"date": "2026-01-31", "time": "12:00:00Z", "date-time": "2026-01-31T12:00:00Z",
            "email": "ann@example.com", "uri": "https://example.com/", "hostname": "example.com",
@@ -26,11 +28,13 @@ DEEP = 5  # from here on only what a schema insists on, so that recursive ones c
 
 @dataclass
 class Reading:
-    """A prompt as it was understood; `example` is (before, a call as JSON, after)."""
+    """A prompt as it was understood; `example` is (before, a call as JSON, after), `raw` the same of a call whose
+    input is text behind the JSON. Schemas in `tools` are None for those that take such input."""
 
     blocks: list[tuple[str, str, str]] = field(default_factory=list)  # role, attributes, content
-    tools: dict[str, dict] = field(default_factory=dict)  # schemas of arguments by name
+    tools: dict[str, dict | None] = field(default_factory=dict)  # schemas of arguments by name
     example: tuple[str, dict, str] | None = None
+    raw: tuple[str, dict, str] | None = None
     schema: dict | None = None
     rules: str = ""
     bare: bool = False  # no blocks: the prompt is all message
@@ -67,6 +71,10 @@ def read(prompt: str) -> Reading:
             name = tool.get("name")
             if isinstance(name, str) and isinstance(tool.get("parameters"), dict):
                 reading.tools[name] = tool["parameters"]
+            elif isinstance(name, str) and isinstance(tool.get("format"), dict):
+                reading.tools[name] = None
+            elif before.strip() and (behind := RAW.match(rest, end)) and tool.keys() <= {"name"}:
+                reading.raw = reading.raw or (before, value, behind[1])
             elif isinstance(name, str) and "description" in tool:
                 reading.tools[name] = {}
             elif before.strip() and after.strip() and not tool.keys() & SCHEMA_KEYS:
@@ -109,7 +117,8 @@ def answer(prompt: str, images: int = 0, thinking: bool = False,
 
 def marks(prompts: Sequence[str]) -> tuple[str, str]:
     """What stands around a call in the latest example of one; nothing if there is none."""
-    example = next(filter(None, (read(prompt).example for prompt in reversed(prompts))), ("", {}, ""))
+    readings = map(read, reversed(prompts))
+    example = next(filter(None, (reading.example or reading.raw for reading in readings)), ("", {}, ""))
     return example[0].strip(), example[2].strip()
 
 
@@ -135,11 +144,12 @@ def calls(reading: Reading, message: str) -> str:
     wanted = [name for name in wanted if name not in made]
     places = [place for match in PLACE.findall(message) for place in re.split(r",? and |, ", match)]
     made_of = [(name, message) for name in wanted]
-    if len(wanted) == 1 and len(places) > 1 and len(texts_of(tools[wanted[0]])) == 1:
+    if len(wanted) == 1 and len(places) > 1 and len(texts_of(tools[wanted[0]] or {})) == 1:
         made_of = [(wanted[0], f"in {place}") for place in places]
     if re.search(r"(?i)\b(?:at most|only|exactly|more than) (?:one|1|a single)\b", rules):
         made_of = made_of[:1]
-    return "\n".join(call(reading, name, build(tools[name], Facts(said))) for name, said in made_of)
+    return "\n".join(raw_call(reading, name, said) if tools[name] is None else
+                     call(reading, name, build(tools[name], Facts(said))) for name, said in made_of)
 
 
 def dictated(message: str, tools: dict) -> list[tuple[str, dict]]:
@@ -173,6 +183,14 @@ def call(reading: Reading, name: str, arguments: object) -> str:
         else:
             said[key] = name if "id" != key.lower() else f"call_{name}"
     return before.lstrip("\n") + json.dumps(said, ensure_ascii=False) + after.rstrip("\n")
+
+
+def raw_call(reading: Reading, name: str, message: str) -> str:
+    """A call whose input is a patch that the message holds, or what it quotes, or all of it."""
+    before, shape, after = reading.raw or ("", {"name": ""}, "")
+    patch = PATCH.search(message)
+    said = patch[0] if patch else (Facts(message).quoted or [message])[0]
+    return f"{before.lstrip()}{json.dumps({**shape, 'name': name}, ensure_ascii=False)}\n{said}\n{after}"
 
 
 # JSON

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from ...chat import Chat, Format, Image, Message, Tool, ToolChoice, WholeCall
 from ...errors import BadRequest
 from .. import Options, Parsed
-from ..checks import (NO_ARGUMENTS, Parameter, image, an_object, arguments, array, boolean, format_name,
-                      integer, json_text, members, metadata, number, one_of, or_string, read, read_parameters,
-                      refused, shown, string, text, tool_name, tree, unexpected)
+from ..checks import (FREE_TEXT, NO_ARGUMENTS, Parameter, an_object, arguments, array, boolean, format_name,
+                      image, integer, json_text, members, metadata, number, one_of, or_string, read,
+                      read_parameters, refused, shown, string, text, tool_name, tree, unexpected)
 
 
 def _background(value, path):
@@ -40,7 +40,7 @@ PARAMETERS: tuple[Parameter, ...] = (
               "There is no obfuscation.", members(include_obfuscation=boolean)),
     Parameter("max_output_tokens", "integer", "at least 1", None, "honoured",
               "The reply is cut at this many tokens; the response is then incomplete.", integer(1)),
-    Parameter("tools", "array", "function, namespace", [], "honoured",
+    Parameter("tools", "array", "function, custom, namespace, tool_search", [], "honoured",
               "What the model may call; web_search, image_generation and the server's tool_search are left out.",
               array()),
     Parameter("tool_choice", "string or object", "none, auto, required, a named tool, allowed_tools", "auto",
@@ -89,7 +89,7 @@ PARAMETERS: tuple[Parameter, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A tool as its caller knows it; `kind` is function."""
+    """A tool as its caller knows it; `kind` is function, custom or tool_search."""
 
     kind: str
     name: str
@@ -156,11 +156,11 @@ def _echoed(tool: dict) -> dict:
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 # What an item that is a call shows of it: the member that holds its arguments.
-_CALLS = {"function_call": "arguments", "local_shell_call": "action", "shell_call": "action",
-          "apply_patch_call": "operation"}
-_OUTPUTS = {f"{kind}_output" for kind in _CALLS}
-# Items that say nothing to the model: thinking and compacted history are not told again.
-_SILENT = {"reasoning", "compaction", "compaction_trigger", "context_compaction"}
+_CALLS = {"function_call": "arguments", "custom_tool_call": "input", "tool_search_call": "arguments",
+          "local_shell_call": "action", "shell_call": "action", "apply_patch_call": "operation"}
+_OUTPUTS = {f"{kind}_output" for kind in _CALLS} | {"tool_search_output"}
+# Items that say nothing to the model: thinking and compacted history are not told again, tools stand elsewhere.
+_SILENT = {"additional_tools", "reasoning", "compaction", "compaction_trigger", "context_compaction"}
 
 
 def _kind(item: object, path: str) -> str:
@@ -194,6 +194,9 @@ def _message(item: dict, kind: str, path: str) -> Message:
     if kind == "message":
         role = _ROLES[read(item, path, "role", one_of(*_ROLES))]
         return Message(role, _content(item, path, "content", role))
+    if kind == "tool_search_output":
+        found = [read(tool, path, "name", text, "") for tool in read(item, path, "tools", array(an_object), ())]
+        item = {**item, "output": f"Found: {', '.join(found) or 'nothing'}"}
     if kind in _OUTPUTS:
         return Message("tool", _content(item, path, "output", "tool"),
                        tool_call_id=read(item, path, "call_id", text, ""))
@@ -206,10 +209,11 @@ def _message(item: dict, kind: str, path: str) -> Message:
 def _call(item: dict, kind: str, path: str, names: dict[tuple[str, str], str]) -> WholeCall:
     said = read(item, path, _CALLS[kind], arguments, "{}")
     name = kind.removesuffix("_call")
-    if kind == "function_call":
+    if kind in ("function_call", "custom_tool_call"):
         name = read(item, path, "name", text)
         name = names.get((read(item, path, "namespace", text, ""), name), name)
-    return WholeCall(read(item, path, "call_id", text, ""), name, said)
+    return WholeCall(read(item, path, "call_id", text, ""), name, said,
+                     "custom" if kind == "custom_tool_call" else "function")
 
 
 def _content(item: dict, path: str, member: str, role: str) -> tuple[str | Image, ...]:
@@ -255,7 +259,8 @@ def _file(part: dict, path: str) -> str:
 
 # Tools
 
-_LEFT_OUT = re.compile(r"web_search\w*|image_generation", re.ASCII)
+_TOOLS = ("function", "custom", "tool_search")  # that the model is shown one by one
+_LEFT_OUT = re.compile(r"web_search\w*|image_generation|tool_search", re.ASCII)
 
 
 def _tools(tools: list, items: list[dict], kinds: list[str],
@@ -267,12 +272,14 @@ def _tools(tools: list, items: list[dict], kinds: list[str],
         kind = read(an_object(tool, path), path, "type", text)
         if kind == "namespace":
             found |= _of_namespace(tool, path)
-        elif kind == "function":
-            found |= _function(tool, path)
+        elif kind in _TOOLS and not (kind == "tool_search" and tool.get("execution") != "client"):
+            found |= _tool(tool, path)
         elif _LEFT_OUT.fullmatch(kind):
             left_out += f"{path}: {kind}",
         else:
-            raise unexpected(f"{path}.type", "function or namespace", kind, "unsupported_value")
+            raise unexpected(f"{path}.type", "function, custom, namespace or tool_search", kind,
+                             "unsupported_value")
+    left_out += tuple(f"{path}.format" for tool, path in _offered(tools, items, kinds) if _grammar(tool))
     count = Counter(declared.name for declared in found)
     named = {declared.name if count[declared.name] == 1 or not declared.namespace
              else f"{declared.namespace}.{declared.name}": (declared, tool) for declared, tool in found.items()}
@@ -283,6 +290,10 @@ def _tools(tools: list, items: list[dict], kinds: list[str],
 def _offered(tools: list, items: list[dict], kinds: list[str]) -> Iterator[tuple[object, str]]:
     """The tools with their paths; of those of one name the later one counts."""
     yield from ((tool, f"tools[{i}]") for i, tool in enumerate(tools))
+    for n, (item, kind) in enumerate(zip(items, kinds)):
+        if kind in ("additional_tools", "tool_search_output"):
+            more = read(item, f"input[{n}]", "tools", array(), ())
+            yield from ((tool, f"input[{n}].tools[{i}]") for i, tool in enumerate(more))
 
 
 def _of_namespace(value: dict, path: str) -> dict[Declared, Tool]:
@@ -292,21 +303,29 @@ def _of_namespace(value: dict, path: str) -> dict[Declared, Tool]:
     for i, tool in enumerate(read(value, path, "tools", array(an_object), ())):
         inner = f"{path}.tools[{i}]"
         kind = read(tool, inner, "type", text)
-        if kind != "function":
-            raise unexpected(f"{inner}.type", "function", kind, "unsupported_value")
-        found |= _function(tool, inner, namespace, about)
+        if kind not in ("function", "custom"):
+            raise unexpected(f"{inner}.type", "function or custom", kind, "unsupported_value")
+        found |= _tool(tool, inner, namespace, about)
         about = ""
     return found
 
 
-def _function(value: dict, path: str, namespace: str = "", about: str = "") -> dict[Declared, Tool]:
-    name = read(value, path, "name", tool_name)
+def _tool(value: dict, path: str, namespace: str = "", about: str = "") -> dict[Declared, Tool]:
+    kind = value["type"]
+    name = kind if kind == "tool_search" else read(value, path, "name", tool_name)
     read(value, path, "strict", boolean, None)
     description = read(value, path, "description", text, "")
     if about:
         description = f"{description}\n{namespace}: {about}".strip()
-    return {Declared("function", name, namespace): Tool(
-        name, description, read(value, path, "parameters", tree, NO_ARGUMENTS), namespace=namespace)}
+    form = (read(value, path, "format", tree, FREE_TEXT) if kind == "custom" else
+            read(value, path, "parameters", tree, NO_ARGUMENTS))
+    return {Declared(kind, name, namespace): Tool(
+        name, description, form, "custom" if kind == "custom" else "function", namespace)}
+
+
+def _grammar(tool: dict) -> bool:
+    """Whether a tool's input shall keep to a grammar, which is shown to the model and not enforced."""
+    return tool["type"] == "custom" and (tool.get("format") or {}).get("type") == "grammar"
 
 
 def _tool_choice(value: str | dict, declared: dict[str, Declared]) -> ToolChoice:
@@ -328,8 +347,8 @@ def _tool_choice(value: str | dict, declared: dict[str, Declared]) -> ToolChoice
 def _chosen(value: dict, path: str, declared: dict[str, Declared]) -> list[str]:
     """The names by which the model knows a tool that its caller names."""
     kind = read(value, path, "type", text)
-    if kind != "function":
-        raise unexpected(f"{path}.type", "function", kind, "unsupported_value")
+    if kind not in ("function", "custom"):
+        raise unexpected(f"{path}.type", "function or custom", kind, "unsupported_value")
     name, namespace = read(value, path, "name", text), read(value, path, "namespace", text, None)
     if found := [known for known, tool in declared.items()
                  if tool.name == name and namespace in (None, tool.namespace)]:

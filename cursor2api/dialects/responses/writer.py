@@ -7,6 +7,7 @@ those of calls are held back until the upstream's end is sure, and a call that w
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from json.encoder import encode_basestring_ascii as quoted
 from typing import NamedTuple
 
@@ -37,7 +38,9 @@ WORDS = {
                 ',"logprobs":[]'),
     Reasoning: Words("rs", {"summary": []}, "response.reasoning_summary_part", '"summary_index":0',
                      "response.reasoning_summary_text"),
-    "function": Words("fc", {"arguments": ""}, delta="response.function_call_arguments")}
+    "function": Words("fc", {"arguments": ""}, delta="response.function_call_arguments"),
+    "custom": Words("ctc", {"input": ""}, delta="response.custom_tool_call_input"),
+    "tool_search": Words("tsc", {"arguments": {}})}
 
 
 class Item:
@@ -56,7 +59,7 @@ class Item:
 
     @property
     def part(self) -> Part:
-        return WholeCall(self.call.id, self.call.name, self.said) if self.call else self.kind(self.said)
+        return replace(self.call, arguments=self.said) if self.call else self.kind(self.said)
 
 
 class ResponseWriter:
@@ -68,6 +71,7 @@ class ResponseWriter:
         self._items = 0  # that have begun
         self._open: Item | None = None  # a run of text or thinking
         self._call: Item | None = None  # the last call
+        self._calling = False  # it has had the last word
         self._whole: list[Item] = []  # calls
         self._done: dict[int, str] = {}  # JSON texts of the items that are done, by index
         self._finish = Finish("stop")
@@ -95,8 +99,8 @@ class ResponseWriter:
         return []
 
     def end(self, usage: Usage) -> list[Frame]:
-        frames = self._close("incomplete" if self._finish.reason in INCOMPLETE else "completed")
-        if self._call and not (self._finish.reason == "length" and _is_cut(self._call)):
+        frames = self._close(self._status)
+        if self._call and not (self._calling and self._finish.reason == "length" and _is_cut(self._call)):
             frames += self._close_call()
         for item in self._whole:
             frames.append(self._item_done(item))
@@ -127,6 +131,7 @@ class ResponseWriter:
         if self._open is None or self._open.kind is not kind:
             frames = self._close()
             self._open = Item(kind)
+        self._calling = self._calling and kind is Reasoning
         item, words = self._open, WORDS[kind]
         item.pieces.append(text)
         if item.index is None:
@@ -144,12 +149,12 @@ class ResponseWriter:
         frames = []
         if event.id is not None:
             frames = [*self._close(), *self._close_call()]
-            self._call = Item(self._declared[event.name].kind, WholeCall(event.id, event.name, ""))
+            self._call = Item(self._declared[event.name].kind, WholeCall(event.id, event.name, "", event.kind))
             frames += self._begin(self._call, WORDS[self._call.kind])
             self._call.after += ',"delta":'
-        item = self._call
+        item, self._calling = self._call, True
         item.pieces.append(event.arguments)
-        if event.arguments:
+        if event.arguments and item.kind != "tool_search":
             self._number += 1
             frames.append(Frame(f"{item.before}{self._number - 1},{item.after}{quoted(event.arguments)}}}",
                                 f"{WORDS[item.kind].delta}.delta"))
@@ -181,10 +186,14 @@ class ResponseWriter:
         if item is None:
             return []
         self._whole.append(item)
-        words, name = WORDS[item.kind], self._declared[item.call.name].name
-        return [self._frame(f"{words.delta}.done", (
-            f'"item_id":"{self._item_id(item.index, words)}","output_index":{item.index},'
-            f'"name":{quoted(name)},"arguments":{quoted(item.said)}'))]
+        words = WORDS[item.kind]
+        at = f'"item_id":"{self._item_id(item.index, words)}","output_index":{item.index}'
+        if item.kind == "tool_search":
+            return []
+        if item.kind == "custom":
+            return [self._frame(f"{words.delta}.done", f'{at},"input":{quoted(item.said)}')]
+        name = self._declared[item.call.name].name
+        return [self._frame(f"{words.delta}.done", f'{at},"name":{quoted(name)},"arguments":{quoted(item.said)}')]
 
     def _item_done(self, item: Item, status: str = "completed") -> Frame:
         text = self._done[item.index] = json.dumps(self._item(item.index, item.part, status))
@@ -200,8 +209,13 @@ class ResponseWriter:
                     "summary": [_content(Reasoning, part.text)], "encrypted_content": None}
         tool = self._declared[part.name]
         item = {"id": self._item_id(index, WORDS[tool.kind]), "type": f"{tool.kind}_call", "status": status,
-                "call_id": part.id, "name": tool.name, "arguments": part.arguments}
-        return {**item, "namespace": tool.namespace} if tool.namespace else item
+                "call_id": part.id}
+        if tool.kind == "tool_search":  # its arguments are an object, and begin as one
+            return {**item, "execution": "client", "arguments": json.loads(part.arguments or "{}")}
+        said = {"name": tool.name, "arguments": part.arguments}
+        if tool.kind == "custom":
+            item["type"], said = "custom_tool_call", {"name": tool.name, "input": part.arguments}
+        return item | said | ({"namespace": tool.namespace} if tool.namespace else {})
 
     def _item_id(self, index: int, words: Words) -> str:
         return f"{words.id}_{self._identity.token}_{index}"
@@ -246,6 +260,9 @@ def _part(kind: type, text: str) -> str:
 
 
 def _is_cut(item: Item) -> bool:
+    """Whether a reply that was cut, was cut within this call, its last one."""
+    if item.kind == "custom":
+        return True
     try:
         json.loads(item.said)
     except ValueError:
