@@ -27,7 +27,6 @@ from .server.model_lists import Models
 from .server.reference import reference
 from .server.service import Service
 from .server.slots import UNPROVEN, Slots
-from .state.redis_store import RedisStore
 from .state.sqlite_store import SqliteStore
 from .state.store import Store
 from .upstream.sdk.bridge import Bridges, bridge_of, bridge_user, installed
@@ -102,6 +101,7 @@ def make_store(config: Config) -> Store:
         if not os.path.isdir(os.path.dirname(os.path.abspath(config.state_file))):
             raise ConfigError(f"STATE_FILE: expected a file in a folder that is there, got {config.state_file!r}")
         return Store(SqliteStore(config.state_file))
+    from .state.redis_store import RedisStore  # only here: redis takes 7 MB of a worker
     scope = digest(f"{config.cursor_base_url} {config.cursor_api_key}")[:16]
     try:
         return Store(RedisStore(config.redis_url, scope))

@@ -64,7 +64,7 @@ def test_the_sdk_is_examined_and_then_the_api_that_its_key_is_good_for(tmp_path)
     with serve() as simulator:
         status, _, printed = doctor("--yes", "--record", str(tmp_path), API_KEY="mine",
                                     **settings_of("sdk", simulator.url))
-        assert len(simulator.state["agents"]) == 9 and all(agent["deleted"] for agent in simulator.state["agents"])
+        assert len(simulator.state["agents"]) == 8 and all(agent["deleted"] for agent in simulator.state["agents"])
     found = {"sdk": {}, "cloud": {}, "": {}}
     for finding in map(json.loads, printed.splitlines()):
         found[finding["upstream"]][finding["check"]] = finding["status"]
