@@ -230,6 +230,13 @@ def test_what_a_hostile_command_of_the_bridge_can_and_cannot_see(tmp_path):
         shutil.rmtree(folder)
 
 
+def test_no_command_line_shows_a_password():
+    with gateway(upstream="sdk", environ={"CURSOR_BASE_URL": "http://ann:s3cret@127.0.0.1:9"}) as gate:
+        gate.say()  # nobody is there, but the bridge is
+        lines = [command(id) for id in descendants(gate.process.pid)]
+        assert any("keeper.py" in line for line in lines) and not any("s3cret" in line for line in lines)
+
+
 def start(**settings):
     return subprocess.run([sys.executable, "app.py"], cwd=ROOT, text=True, capture_output=True, timeout=60, env={
         "PATH": os.defpath, "PORT": str(free_port()), "UPSTREAM": "sdk", "CURSOR_API_KEY": "k", **settings})

@@ -31,6 +31,7 @@ log = logging.getLogger("cursor2api")
 KEEPER = Path(__file__).with_name("keeper.py")
 END_S = 10
 LONGEST_PAUSE_S = 30
+BACKEND = "CURSOR_BACKEND_URL"  # not on a command line, which every user of the machine can read
 LOOK_S = 0.05
 UNPRIVILEGED = "nobody"  # whom the bridge runs as when we are root and nobody else is named
 
@@ -77,9 +78,9 @@ class Bridge:
         if place:
             self._notice, notice = place.new(self.id), ["--notice", str(place.notice(self.id))]
         self._keeper = subprocess.Popen(
-            [sys.executable, "-I", KEEPER, "--user", user, "--backend", backend,
+            [sys.executable, "-I", KEEPER, "--user", user,
              "--temp", tempfile.gettempdir(), "--start", str(limits.create), *notice, *command],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}, cwd="/", start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={BACKEND: backend}, cwd="/", start_new_session=True,
             pass_fds=[self._notice] if place else [])
         said = json.loads(self._keeper.stdout.readline() or '{"error": "its keeper ended"}')
         if "error" in said:

@@ -1,6 +1,6 @@
 """The process between a worker and its bridge: shuts the bridge in, and ends it however the worker ends.
 
-    keeper.py [--user NAME] [--backend URL] [--temp FOLDER] [--notice FILE] [--start SECONDS] COMMAND...
+    keeper.py [--user NAME] [--temp FOLDER] [--notice FILE] [--start SECONDS] COMMAND...
 
 Prints one JSON line, {"url", "token", "pid", "folder"} once the bridge is ready or {"error"}. When
 standard input ends, the notice by which others find the bridge is removed first, then all that the bridge
@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 
 READY = "cursor-sdk-bridge ready "  # https://github.com/cursor/sdk-bridge/blob/main/docs/protocol.md
+BACKEND = "CURSOR_BACKEND_URL"  # where Cursor is, for the keeper and for the bridge
 GRACE_S = 2
 SHOWN = 2000  # characters of what the bridge said before it failed
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
@@ -47,7 +48,7 @@ class Kept:
         folder.chmod(0o711 if other else 0o700)
         environ = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "PATH": os.defpath}
         if backend:
-            environ["CURSOR_BACKEND_URL"] = backend
+            environ[BACKEND] = backend
         identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": ()} if other else {}
         self.user, self.folder, self.status = user, folder, None
         try:
@@ -158,7 +159,7 @@ def keep(bridge: Kept, wake: int, start: float) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    for name in ("--user", "--backend", "--temp", "--notice"):
+    for name in ("--user", "--temp", "--notice"):
         parser.add_argument(name, default="")
     parser.add_argument("--start", type=float, default=30)
     parser.add_argument("command", nargs=argparse.REMAINDER)
@@ -174,7 +175,7 @@ def main() -> int:
         LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     folder, bridge = Path(tempfile.mkdtemp(prefix="cursor2api-bridge-", dir=options.temp or None)), None
     try:
-        bridge = Kept(options.command, user, folder, options.backend)
+        bridge = Kept(options.command, user, folder, os.environ.get(BACKEND, ""))
         keep(bridge, wake, options.start)
         return 1 if bridge.status else 0
     except (Failed, OSError, KeyError, ValueError) as error:
