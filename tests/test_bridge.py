@@ -16,6 +16,7 @@ from conftest import ROOT, STAND_IN, command, descendants, free_port, gateway, u
 from test_service import body, events, fold, settled
 
 from cursor2api.errors import UpstreamError
+from cursor2api.simulator import serve
 from cursor2api.upstream.sdk.bridge import LONGEST_PAUSE_S, Bridges
 
 IS_ROOT = os.geteuid() == 0
@@ -231,10 +232,11 @@ def test_what_a_hostile_command_of_the_bridge_can_and_cannot_see(tmp_path):
 
 
 def test_no_command_line_shows_a_password():
-    with gateway(upstream="sdk", environ={"CURSOR_BASE_URL": "http://ann:s3cret@127.0.0.1:9"}) as gate:
-        gate.say()  # nobody is there, but the bridge is
+    with serve() as simulator, gateway(upstream="sdk", environ={
+            "CURSOR_BASE_URL": simulator.url.replace("//", "//ann:s3cret@")}) as gate:
+        gate.say()
         lines = [command(id) for id in descendants(gate.process.pid)]
-        assert any("keeper.py" in line for line in lines) and not any("s3cret" in line for line in lines)
+        assert any("keeper.py" in line for line in lines) and not any("s3cret" in line for line in lines), gate.log()
 
 
 def start(**settings):
