@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cursor2api.config import Config
+from cursor2api.dialects.served import DIALECTS
 from cursor2api.errors import KINDS
 from cursor2api.server.reference import reference
 from cursor2api.server.views import routes
@@ -31,6 +32,8 @@ ROWS = [
     *(row(str(each["status"]), f"`{each['type']}`", codes(each), each["when"]) for each in ABOUT["errors"]),
     *(row(f"`{each['name']}`", each["type"], each["range"], each["effect"], each["what"])
       for each in ABOUT["parameters"]),
+    *(row(f"`{each.name}`", each.type, each.range, each.effect, each.what)
+      for dialect in DIALECTS for each in dialect.parameters),
     *(row(f"`{each['name']}`", f"`{each['default']}`" if each["default"] else "", each["help"])
       for each in ABOUT["settings"])]
 

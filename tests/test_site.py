@@ -19,7 +19,8 @@ from cursor2api.server.views import routes
 STATIC = ROOT / "static"
 FILES = ["/", "/reference.json", "/openapi.json",
          *(f"/static/{path.name}" for path in STATIC.iterdir() if path.is_file())]
-EXPECTED = {"models": MODEL, "chat": "Hello", "stream": "Hello", "tool": "Paris", "kilo": "attempt_completion"}
+EXPECTED = {"models": MODEL, "chat": "Hello", "stream": "Hello", "tool": "Paris", "responses": "Hello",
+            "kilo": "attempt_completion"}
 ABOUT = reference(Config(), version="1", started=0, routes=routes(), examples={})
 
 
@@ -80,7 +81,8 @@ def test_the_reference_tells_no_secret_and_what_the_code_has():
     assert {path: get_key for path, get_key in ((row["path"], row["key"]) for row in about["routes"])} == {
         "/": False, "/static/{name}": False, "/reference.json": False, "/openapi.json": False, "/health": False,
         "/ready": False, "/metrics": True, "/v1/models": True, "/v1/models/{model}": True,
-        "/v1/chat/completions": True, "/v1/responses": True, "/v1/responses/input_tokens": True}
+        "/v1/chat/completions": True, "/v1/responses": True, "/v1/responses/input_tokens": True,
+        **{f"/v1/responses/{{id}}{rest}": True for rest in ("", "/input_items", "/cancel")}}
 
 
 def skeleton(value):

@@ -50,12 +50,12 @@ class Streamed(Response):
 
 def serve(dialect: Dialect, request: ApiRequest, service: Service) -> Response:
     """The answer to a chat. Raises ApiError."""
-    config, record = service.config, request.record
+    record = request.record
     service.keys.count(request.caller)
     deadline = Deadline(request, service)
     body = read_body(request)
     with service.parsing(len(body), deadline.look):
-        parsed = dialect.parse(load(body), Options(config.max_n, config.strict_params))
+        parsed = dialect.parse(load(body), _options(request, service))
     del body
     try:
         return _reply(dialect, parsed, request, service, deadline)
@@ -107,8 +107,13 @@ def answer(route: Route, request: ApiRequest, service: Service, values: dict[str
     with service.parsing(len(data), Deadline(request, service).look):
         status, body, headers = route.answer(Asked(
             load(data) if data else {}, values, request.args.to_dict(), request.caller.name,
-            Options(config.max_n, config.strict_params), partial(prompt_tokens, config)))
+            _options(request, service), partial(prompt_tokens, config)))
     return json_response(body, headers, status)
+
+
+def _options(request: ApiRequest, service: Service) -> Options:
+    config = service.config
+    return Options(config.max_n, config.strict_params, request.caller.name, service.store)
 
 
 def _identity(model: str, request: str, prompt_tokens: int = 0) -> Identity:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ..agents.agents import Agents
 from ..config import DEVELOPMENT_KEY, Config
+from ..dialects import Store
 from ..errors import ApiError
 from .keys import Caller, Keys
 from .metrics import Metrics
@@ -37,6 +38,7 @@ class Service:
     unproven: Slots  # of callers whose own keys are being tried
     metrics: Metrics
     files: dict[str, File]  # the page
+    store: Store | None = None  # of what dialects keep
     draining: bool = False
     cut: bool = field(default=False, init=False)  # replies that still run end with an error frame
     _parsing: Slots = field(init=False)  # a slot is a byte
