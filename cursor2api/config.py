@@ -264,6 +264,11 @@ class Config:
     seed_replay_s: float = _option(
         600.0, _number(float, 0, DAY), "how long a reply to a request with a seed is kept, which an equal "
         "request of the same key then gets again; 0 keeps none")
+    responses_s: float = _option(
+        3600.0, _number(float, 0, 30 * DAY), "how long a response of /v1/responses is stored, for "
+        "previous_response_id; 0 stores none")
+    responses_mb: int = _option(
+        64, _number(int, 1, 10_000), "megabytes of stored responses; the eldest go first")
     warm_agents: int = _option(
         0, _number(int, 0, 100), "booted agents that each worker holds ready for first turns, of the model "
         "in most use; each costs a short run when it is made, and is made anew when used or after "

@@ -135,7 +135,7 @@ KINDS = (
          "The key NAME may not use MODEL: expected one of ...", "model"),
     Kind(404, REQUEST, ("model_not_found",), "`/v1/models/{model}` with a model that is not there",
          "The model 'NAME' does not exist", "model"),
-    Kind(404, REQUEST, (None,), "an unknown route, or an unknown item of a response",
+    Kind(404, REQUEST, (None,), "an unknown route, or a response or an item that is not stored",
          "Invalid URL (GET /v1/nothing): expected one of ..."),
     Kind(405, REQUEST, ("method_not_supported",), "a wrong method; `Allow` names the right ones",
          "DELETE is not allowed here: expected GET, HEAD, OPTIONS"),

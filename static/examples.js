@@ -5,7 +5,8 @@ import {rich, t} from "./words.js";
 
 const LANGUAGES = [["sh", "curl"], ["py", "Python"], ["mjs", "JavaScript"]];
 const tasks = () => [["models", t("List models")], ["chat", t("Chat")], ["stream", t("Streamed chat")],
-  ["tool", t("Tool call")], ["kilo", t("Kilo Code")], ["messages", t("Anthropic's Messages")]];
+  ["tool", t("Tool call")], ["responses", t("Responses")], ["kilo", t("Kilo Code")],
+  ["messages", t("Anthropic's Messages")]];
 const AS_WRITTEN = ["http://127.0.0.1:8002/v1", "0000", "claude-sonnet-4-5-20250929"];
 let count = 0;
 

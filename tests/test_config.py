@@ -18,7 +18,7 @@ DEFAULTS = {
     "key_limits": (), "key_passthrough": False, "max_streams": 0, "queue_s": 2.0, "grace_s": 20.0,
     "total_timeout": 0.0, "heartbeat": "chunk", "body_heartbeat_s": 20.0, "sweep_s": 3600.0,
     "log_format": "logfmt", "debug_content": False, "keep_agents": 32, "keep_agent_s": 900.0,
-    "seed_replay_s": 600.0,
+    "seed_replay_s": 600.0, "responses_s": 3600.0, "responses_mb": 64,
     "warm_agents": 0, "redis_url": "", "state_file": ""}
 
 
@@ -42,7 +42,8 @@ GOOD = [
     ("KEY_LIMITS", '{"a": {"streams": 2, "models": ["m"]}, "*": {"requests_per_minute": 60}}',
      "key_limits", (("a", KeyLimit(None, 2, ("m",))), ("*", KeyLimit(60)))),
     ("KEEP_AGENTS", "0", "keep_agents", 0), ("KEEP_AGENT_S", "60", "keep_agent_s", 60.0),
-    ("SEED_REPLAY_S", "0", "seed_replay_s", 0.0),
+    ("SEED_REPLAY_S", "0", "seed_replay_s", 0.0), ("RESPONSES_S", "0", "responses_s", 0.0),
+    ("RESPONSES_MB", "1", "responses_mb", 1),
     ("REDIS_URL", "redis://:pass@h:6379/1", "redis_url", "redis://:pass@h:6379/1"),
     ("STATE_FILE", "/var/lib/x.sqlite", "state_file", "/var/lib/x.sqlite"),
     ("MODELS", "a,b", "models", ("a", "b")), ("DEBUG", "yes", "debug", True),

@@ -22,8 +22,9 @@ ROOMS = {name: room for room, names in enumerate([
     ["effects.reply"],
     ["dialects.checks"],
     ["dialects"],
-    ["dialects.chat_completions", "dialects.responses.parse", "dialects.messages.reply",
+    ["dialects.chat_completions", "dialects.responses.stored", "dialects.messages.reply",
      "dialects.messages.request"],
+    ["dialects.responses.parse"],
     ["dialects.responses.writer", "dialects.messages"],
     ["dialects.responses"],
     ["dialects.served"],
@@ -133,10 +134,11 @@ def test_the_inner_rooms_know_no_clock_no_chance_and_no_files(name):
 
 
 def test_only_the_start_reads_the_environment():
+    """And the keeper, a process of its own, reads what its worker gives it."""
     files = [*MODULES.values(), *ROOT.glob("*.py")]
     touching = {path.name for path in files for node in ast.walk(ast.parse(path.read_text("utf-8")))
                 if getattr(node, "attr", getattr(node, "id", "")) in ("environb", "getenv", "putenv")
                 or isinstance(node, ast.Attribute) and node.attr == "environ"
                 and isinstance(node.value, ast.Name) and node.value.id == "os"
                 or isinstance(node, ast.ImportFrom) and node.module == "os"}
-    assert touching == {"start.py", "gunicorn.conf.py"}
+    assert touching == {"start.py", "gunicorn.conf.py", "keeper.py"}

@@ -79,7 +79,10 @@ def test_the_document_has_each_status_that_a_route_can_answer():
                 upstream | {404}, "/metrics": {401, 403}, "/ready": {503}, "/static/{name}": {404},
                 "/v1/responses": chat, "/v1/responses/input_tokens": chat - {429, 502, 503, 504},
                 "/v1/messages": messages, "/v1/messages/count_tokens": messages}
-    own = {("GET", "/v1/responses"): {401, 403, 426}}
+    stored = {400, 401, 403, 404}
+    own = {("GET", "/v1/responses"): {401, 403, 426}, ("GET", "/v1/responses/{id}"): stored,
+           ("DELETE", "/v1/responses/{id}"): stored - {400}, ("GET", "/v1/responses/{id}/input_items"): stored,
+           ("POST", "/v1/responses/{id}/cancel"): stored}
     for (method, path), operation in operations().items():
         assert {int(status) for status in operation["responses"]} - {200, 304} == own.get(
             (method, path), expected.get(path, set()))
@@ -92,6 +95,8 @@ def accepted(dialect, body):
     try:
         BODIES[dialect][0].parse(load(json.dumps(body).encode()), Options(max_n=128))
     except BadRequest as error:
+        if error.code == "previous_response_not_found":
+            return None
         return None if re.search("got both|no other tool|as there are no tools|one of the tools|"
                                  "levels|finite|digits", error.message) else False
     return True
@@ -179,7 +184,8 @@ def servable(path, body):
     """Changes a body to what no schema can say: a model that there is, few images, tools that go together."""
     body.update(model=MODEL, tool_choice=None)
     if path.startswith("/v1/responses"):
-        body.update(tools=body.get("tools") and body["tools"][:1])
+        body.update(previous_response_id=None, input=body.get("input") or [],
+                    tools=body.get("tools") and body["tools"][:1])
         return
     if path == "/v1/chat/completions":
         body.update(n=min(body.get("n") or 1, 2), functions=None, function_call=None)

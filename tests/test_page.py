@@ -20,7 +20,7 @@ pytestmark = pytest.mark.upstreams("simulator")
 EXAMPLES = sorted((ROOT / "static/examples").iterdir())
 LANGUAGES = {".sh": "curl", ".py": "Python", ".mjs": "JavaScript"}
 TASKS = {"models": "List models", "chat": "Chat", "stream": "Streamed chat", "tool": "Tool call",
-         "kilo": "Kilo Code", "messages": "Anthropic's Messages"}
+         "responses": "Responses", "kilo": "Kilo Code", "messages": "Anthropic's Messages"}
 NO_UPSTREAM = {"UPSTREAM": "auto", "CURSOR_API_KEY": ""}
 HTML = '<img src=x onerror="violations.push(1)"><script>violations.push(2)</script><b>bold</b>'
 

@@ -452,6 +452,112 @@ def test_a_patch_goes_round_unharmed(service):
     assert search["type"] == "tool_search_call" and search["arguments"] == {"city": "Oslo"}
 
 
+@pytest.fixture
+def keeping(service):
+    return service(API_KEY="ann:key,bob:other", KEEP_AGENTS="9")
+
+
+def said(response):
+    return response.json["output"][-1]["content"][0]["text"]
+
+
+def test_a_response_is_gone_on_from(keeping):
+    first = ask(keeping, input="My name is Ann.", instructions="be", tools=[function()])
+    assert first.json["store"] is True
+    second = ask(keeping, input="What is my name?", previous_response_id=first.json["id"])
+    assert said(second) == "Your name is Ann." and second.json["previous_response_id"] == first.json["id"]
+    frames = frames_of(ask(keeping, input="And what is my name?", previous_response_id=second.json["id"],
+                           stream=True).text)
+    third = folded(frames)[0]
+    assert third["output"][0]["content"][0]["text"] == "Your name is Ann." and third["instructions"] is None
+    shown = keeping.ask(f"/v1/responses/{third['id']}", "GET", reply=None)
+    assert shown.json == third
+    branch = ask(keeping, input="What is my name?", previous_response_id=first.json["id"], store=False)
+    assert said(branch) == "Your name is Ann." and branch.json["store"] is False
+    assert keeping.ask(f"/v1/responses/{branch.json['id']}", "GET", reply=None).status_code == 404
+
+
+def test_a_tool_loop_by_previous_ids_has_one_agent(keeping):
+    response, tools = ask(keeping, input="Use get_weather in Paris", tools=[function()]), [function()]
+    for step in range(3):
+        [call] = response.json["output"]
+        response = ask(keeping, previous_response_id=response.json["id"], tools=tools, input=[
+            {"type": "function_call_output", "call_id": call["call_id"], "output": f"{step} degrees"},
+            {"role": "user", "content": "Use get_weather in Oslo"}])
+        assert response.headers["x-cursor2api-agent"] == "reused"
+    assert len(keeping.simulator.state["agents"]) == 1
+
+
+def test_an_item_is_referred_to_by_its_id(keeping):
+    first = ask(keeping, input="My name is Ann.").json
+    listed = keeping.ask(f"/v1/responses/{first['id']}/input_items", "GET", reply=None).json["data"]
+    history = [{"type": "item_reference", "id": listed[0]["id"]}, {"id": first["output"][0]["id"]},
+               {"role": "user", "content": "What is my name?"}]
+    again = ask(keeping, input=history)
+    assert said(again) == "Your name is Ann." and again.headers["x-cursor2api-agent"] == "reused"
+    for id in ("msg_nothing_0", first["output"][0]["id"][:-1] + "7", "x"):
+        missing = ask(keeping, input=[{"type": "item_reference", "id": id}])
+        assert missing.status_code == 404 and missing.json["error"]["message"] == f"Item with id '{id}' not found."
+
+
+def test_what_is_not_there_is_not_found(keeping):
+    first = ask(keeping).json
+    second = ask(keeping, previous_response_id=first["id"]).json
+    third = ask(keeping, previous_response_id=second["id"]).json
+    places = [(method, f"/v1/responses/{{}}{rest}") for method, rest in (
+        ("GET", ""), ("DELETE", ""), ("GET", "/input_items"), ("POST", "/cancel"))]
+    for method, path in places:
+        for id, key in ((first["id"], "other"), ("resp_0", "key")):
+            answer = keeping.ask(path.format(id), method, key=key, reply=None)
+            assert answer.status_code == 404, path
+            assert answer.json["error"]["message"] == f"Response with id '{id}' not found."
+    assert keeping.ask(f"/responses/{second['id']}", "DELETE", reply=None).json == {
+        "id": second["id"], "object": "response", "deleted": True}
+    assert keeping.ask(f"/responses/{second['id']}", "DELETE", reply=None).status_code == 404
+    for id, missing, key in ((third["id"], second["id"], "key"), ("resp_0", "resp_0", "key"),
+                             (first["id"], first["id"], "other")):
+        broken = ask(keeping, previous_response_id=id, key=key)
+        assert broken.status_code == 400 and broken.json["error"] == {
+            "type": "invalid_request_error", "code": "previous_response_not_found",
+            "param": "previous_response_id", "message": f"Previous response with id '{missing}' not found."}
+
+
+def test_the_input_items_of_a_response(keeping):
+    first = ask(keeping, input=[{"role": "user", "content": str(n)} for n in range(25)]).json
+    second = ask(keeping, input="x", previous_response_id=first["id"]).json
+
+    def listed(id, query=""):
+        answer = keeping.ask(f"/v1/responses/{id}/input_items{query}", "GET", reply=None)
+        return answer.json if answer.status_code == 200 else answer.json["error"]["param"]
+    page = listed(first["id"])
+    assert [item["content"] for item in page["data"]] == [str(n) for n in range(24, 4, -1)] and page["has_more"]
+    rest = listed(first["id"], f"?after={page['last_id']}")
+    assert [item["content"] for item in rest["data"]] == ["4", "3", "2", "1", "0"] and not rest["has_more"]
+    assert (rest["first_id"], rest["last_id"]) == (rest["data"][0]["id"], rest["data"][-1]["id"])
+    assert [item["content"] for item in listed(first["id"], "?order=asc&limit=1")["data"]] == ["0"]
+    assert listed(second["id"])["data"][0]["content"] == [{"type": "input_text", "text": "x"}]
+    empty = ask(keeping, input=None, previous_response_id=second["id"]).json["id"]
+    assert listed(empty) == {"object": "list", "data": [], "first_id": "", "last_id": "", "has_more": False}
+    for query, param in (("?limit=0", "limit"), ("?limit=x", "limit"), ("?order=up", "order"),
+                         ("?after=x", "after")):
+        assert listed(first["id"], query) == param
+
+
+def test_a_stored_response_is_neither_cancelled_nor_streamed(keeping):
+    id = ask(keeping).json["id"]
+    answers = [keeping.ask(f"/v1/responses/{id}{rest}", method, reply=None) for method, rest in (
+        ("POST", "/cancel"), ("GET", "?stream=true"), ("GET", "?starting_after=1"))]
+    assert [answer.status_code for answer in answers] == [400] * 3
+    assert answers[0].json["error"]["message"] == "Cannot cancel a synchronous response."
+
+
+def test_a_failed_response_is_kept_as_failed_and_not_gone_on_from(keeping):
+    failed = folded(frames_of(ask(keeping, stream=True, reply={"status": "ERROR", "text": "a b"}).text))[0]
+    assert keeping.ask(f"/v1/responses/{failed['id']}", "GET", reply=None).json == failed
+    refused = ask(keeping, previous_response_id=failed["id"])
+    assert refused.status_code == 400 and refused.json["error"]["param"] == "previous_response_id"
+
+
 def test_the_tokens_of_a_body_are_estimated(service):
     one = service()
     few = one.ask("/v1/responses/input_tokens", reply=None, input="Hi").json

@@ -19,8 +19,8 @@ from cursor2api.server.views import routes
 STATIC = ROOT / "static"
 FILES = ["/", "/reference.json", "/openapi.json",
          *(f"/static/{path.name}" for path in STATIC.iterdir() if path.is_file())]
-EXPECTED = {"models": MODEL, "chat": "Hello", "stream": "Hello", "tool": "Paris", "kilo": "attempt_completion",
-            "messages": "Hello"}
+EXPECTED = {"models": MODEL, "chat": "Hello", "stream": "Hello", "tool": "Paris", "responses": "Hello",
+            "kilo": "attempt_completion", "messages": "Hello"}
 ABOUT = reference(Config(), version="1", started=0, routes=routes(), examples={})
 
 
@@ -82,7 +82,8 @@ def test_the_reference_tells_no_secret_and_what_the_code_has():
         "/": False, "/static/{name}": False, "/reference.json": False, "/openapi.json": False, "/health": False,
         "/ready": False, "/metrics": True, "/v1/models": True, "/v1/models/{model}": True,
         "/v1/chat/completions": True, "/v1/responses": True, "/v1/responses/input_tokens": True,
-        "/v1/messages": True, "/v1/messages/count_tokens": True}
+        "/v1/messages": True, "/v1/messages/count_tokens": True,
+        **{f"/v1/responses/{{id}}{rest}": True for rest in ("", "/input_items", "/cancel")}}
 
 
 def skeleton(value):
@@ -128,8 +129,9 @@ def test_every_code_of_the_source_stands_in_the_reference():
     codes = set(re.findall(r'\bcode(?: = |=)(?:code or )?"(\w+)"|"late": "(\w+)"', source))
     codes = {code for pair in codes for code in pair if code}
     known = {code for kind in KINDS for code in kind.codes}
-    # No caller sees these two: one is in /ready's answer, with the other the caller has left.
-    assert len(codes) > 25 and codes - known == {"starting", "caller_left"}
+    # No caller sees these: one is in /ready's answer, at the next the caller has left, the last is a kept agent's,
+    # in whose place a new one answers.
+    assert len(codes) > 25 and codes - known == {"starting", "caller_left", "agent_gone"}
 
 
 def test_every_header_that_a_browser_may_read_stands_in_the_reference(gate):

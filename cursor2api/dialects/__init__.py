@@ -17,12 +17,29 @@ from ..fold import ReplySoFar
 from .checks import Parameter
 
 
+class Store(Protocol):
+    """Where a dialect keeps what later requests ask for; a value may be forgotten before its time."""
+
+    def get(self, key: str) -> bytes | None:
+        """The value of a key; None if there is none any more."""
+
+    def put(self, key: str, value: bytes, seconds: float) -> None:
+        """Keeps a value for some time. Never raises."""
+
+    def delete(self, key: str) -> None:
+        """Forgets a value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the operator's settings say of requests."""
+    """What the operator's settings say of requests; `caller` is the name of the caller's key. Without a `store`
+    nothing is kept, with one for `store_s` seconds."""
 
     max_n: int = 4
     strict_params: bool = False  # refuse what would only be reported as ignored
+    caller: str = ""
+    store: Store | None = None
+    store_s: float = 3600
 
 
 class Parsed(NamedTuple):

@@ -27,6 +27,7 @@ from ..errors import ApiError
 from ..events import Event, Note, Waiting
 from ..fold import ReplySoFar
 from ..models import Choice
+from ..state.store import Space
 from .deadline import Deadline
 from .record import RequestRecord
 from .replay import Replay, fingerprint
@@ -53,12 +54,12 @@ class Streamed(Response):
 
 def serve(dialect: Dialect, request: ApiRequest, service: Service) -> Response:
     """The answer to a chat. Raises ApiError."""
-    config, record = service.config, request.record
+    record = request.record
     service.keys.count(request.caller)
     deadline = Deadline(request, service)
     body = read_body(request)
     with service.parsing(len(body), deadline.look):
-        parsed = dialect.parse(load(body), Options(config.max_n, config.strict_params))
+        parsed = dialect.parse(load(body), _options(request, service))
     del body
     try:
         return _reply(dialect, parsed, request, service, deadline)
@@ -126,13 +127,11 @@ def _replay(chat: Chat, choice: Choice, request: ApiRequest, service: Service, s
 
 def answer(route: Route, request: ApiRequest, service: Service, values: dict[str, str]) -> Response:
     """The answer of a dialect's endpoint that is no chat. Raises ApiError."""
-    config = service.config
     data = read_body(request) if request.method == "POST" else b""
     with service.parsing(len(data), Deadline(request, service).look):
         status, body, headers = route.answer(Asked(
             load(data) if data else {}, values, request.args.to_dict(), request.caller.name,
-            Options(config.max_n, config.strict_params),
-            partial(_prompt_tokens, service, request.caller.upstream_key)))
+            _options(request, service), partial(_prompt_tokens, service, request.caller.upstream_key)))
     return json_response(body, headers, status)
 
 
@@ -141,6 +140,12 @@ def _prompt_tokens(service: Service, key: str, chat: Chat) -> int:
     models = service.models
     think = models is not None and not models.waits(key) and models.choose(chat.model, key=key).think
     return prompt_tokens(service.config, chat, think)
+
+
+def _options(request: ApiRequest, service: Service) -> Options:
+    config = service.config
+    store = Space(service.store, "responses", config.responses_mb * 1_000_000) if config.responses_s else None
+    return Options(config.max_n, config.strict_params, request.caller.name, store, config.responses_s)
 
 
 def _identity(model: str, request: str, prompt_tokens: int = 0) -> Identity:

@@ -11,7 +11,7 @@ PARAMETERS = {"thinking": ("false", "true"), "effort": ("low", "medium", "high")
 VARIANTS = [("false", "low"), ("false", "medium"), ("false", "high"), ("true", "medium"),
             ("true", "high")]
 MODELS = [
-    {"id": "gemini-3-flash", "displayName": "Gemini 3 Flash", "aliases": ["gemini-flash-latest"]},
+    {"id": "gemini-3-flash", "displayName": "Gemini 3 Flash", "aliases": ["gemini-flash-latest", "gpt-5.5"]},
     {"id": "claude-sonnet-4-5-20250929", "displayName": "Claude Sonnet 4.5",
      "description": "The one with parameters", "aliases": ["claude-sonnet-latest"],
      "parameters": [{"id": name, "displayName": name.title(),

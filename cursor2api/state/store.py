@@ -137,6 +137,22 @@ class Store:
         return result
 
 
+class Space:
+    """One space of a store, for whoever need not know that there are others. It holds `limit` bytes."""
+
+    def __init__(self, store: Store, name: str, limit: int):
+        self._store, self._name, self._limit = store, name, limit
+
+    def get(self, key: str) -> bytes | None:
+        return self._store.get(self._name, key)
+
+    def put(self, key: str, data: bytes, seconds: float) -> None:
+        self._store.put(self._name, key, data, seconds, self._limit)
+
+    def delete(self, key: str) -> None:
+        self._store.delete(self._name, key)
+
+
 def _agents(found: Iterable) -> list[str]:
     """Those that are agents."""
     return [each for each in found if isinstance(each, str) and AGENT.fullmatch(each)]

@@ -12,7 +12,7 @@ from browser import visit  # noqa: E402
 from conftest import MODEL, ROOT, gateway  # noqa: E402
 
 EXPECTED = {"models": MODEL, "chat": "Hello", "stream": "Hello", "tool": '{"city":"Paris"}',
-            "kilo": "attempt_completion", "messages": "Hello"}
+            "responses": "Hello", "kilo": "attempt_completion", "messages": "Hello"}
 AXE = HERE / "node_modules/axe-core/axe.min.js"
 
 

@@ -4,6 +4,7 @@ from .. import Answer, Asked, Dialect, Example, Route
 from ...errors import ApiError, UpstreamCut
 from ...events import Finish, Text, ToolCall, Usage
 from .parse import PARAMETERS, parse
+from .stored import cancel, delete, input_items, show
 from .writer import ResponseWriter
 
 
@@ -50,4 +51,11 @@ RESPONSES = Dialect(
         Route("response_input_tokens", "POST", ("/v1/responses/input_tokens", "/responses/input_tokens"),
               "An estimate of the tokens of a response's prompt", input_tokens),
         Route("response_websocket", "GET", ("/v1/responses", "/responses"),
-              "426, as there are no websockets here", no_websocket)))
+              "426, as there are no websockets here", no_websocket),
+        Route("response_show", "GET", ("/v1/responses/<id>", "/responses/<id>"), "A stored response", show),
+        Route("response_delete", "DELETE", ("/v1/responses/<id>", "/responses/<id>"),
+              "Forgets a stored response", delete),
+        Route("response_input_items", "GET", ("/v1/responses/<id>/input_items", "/responses/<id>/input_items"),
+              "The input items of a stored response", input_items),
+        Route("response_cancel", "POST", ("/v1/responses/<id>/cancel", "/responses/<id>/cancel"),
+              "400, as no response runs in the background", cancel)))

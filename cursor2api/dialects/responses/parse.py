@@ -8,8 +8,9 @@ import re
 from base64 import b64decode
 from binascii import Error
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ...chat import Chat, Format, Image, Message, Tool, ToolChoice, WholeCall
 from ...errors import BadRequest
@@ -17,6 +18,7 @@ from .. import Options, Parsed
 from ..checks import (FREE_TEXT, NO_ARGUMENTS, Parameter, an_object, arguments, array, boolean, format_name,
                       image, integer, json_text, members, metadata, number, one_of, or_string, read,
                       read_parameters, refused, shown, string, text, tool_name, tree, unexpected)
+from .stored import earlier_items, keep, referred
 
 
 def _background(value, path):
@@ -33,7 +35,8 @@ PARAMETERS: tuple[Parameter, ...] = (
               "A system message before all others; it is not carried over by previous_response_id.", text),
     Parameter("previous_response_id", "string", "id of a stored response", None, "honoured",
               "The response that this one goes on from.", text),
-    Parameter("store", "boolean", "", True, "accepted", "Responses are not stored.", boolean),
+    Parameter("store", "boolean", "", True, "honoured",
+              "Keep the response for later requests, if the service keeps any: the response says so.", boolean),
     Parameter("stream", "boolean", "", False, "honoured",
               "Send the response in events, as server-sent ones.", boolean),
     Parameter("stream_options", "object", "include_obfuscation", None, "accepted",
@@ -87,6 +90,9 @@ PARAMETERS: tuple[Parameter, ...] = (
 )
 
 
+Placed = tuple[dict, str, str]  # an item, its type and its path
+
+
 @dataclass(frozen=True, slots=True)
 class Declared:
     """A tool as its caller knows it; `kind` is function, custom or tool_search."""
@@ -99,28 +105,24 @@ class Declared:
 @dataclass(frozen=True, slots=True)
 class Wishes:
     """`declared` are the tools by the names that the model is shown; `echo` are the members of the response that
-    repeat the request."""
+    repeat the request; `keep` takes the response's id and its JSON text, and is None where nothing is stored."""
 
     declared: dict[str, Declared]
     echo: dict[str, object]
+    keep: Callable[[str, str], None] | None = None
 
 
 def parse(body: dict, options: Options) -> Parsed:
     """The chat that a body asks for. Raises BadRequest with the `param` that is wrong."""
     given, ignored = read_parameters(body, PARAMETERS, options.strict_params)
-    if given["previous_response_id"] is not None:
-        raise _no_previous(given["previous_response_id"])
-    if given["input"] is None:
-        raise BadRequest("input: required, got nothing", code="missing_required_parameter", param="input")
-    items = [{"role": "user", "content": given["input"]}] if isinstance(given["input"], str) else given["input"]
-    kinds = [_kind(item, f"input[{i}]") for i, item in enumerate(items)]
-    tools, declared, left_out = _tools(given["tools"], items, kinds)
+    own, items = _items(given, options)
+    tools, declared, left_out = _tools(given["tools"], items)
     instructions = given["instructions"]
     form = read(given["text"], "text", "format", an_object, {"type": "text"})
     chat = Chat(
         model=given["model"],
         messages=(*([Message("system", (instructions,))] if instructions else []),
-                  *_messages(items, kinds, declared)),
+                  *_messages(items, declared)),
         stream=given["stream"],
         max_tokens=given["max_output_tokens"],
         format=_format(form, "text.format"),
@@ -130,12 +132,27 @@ def parse(body: dict, options: Options) -> Parsed:
         reasoning_effort=given["reasoning"].get("effort"))
     if "message.output_text.logprobs" in given["include"]:
         ignored += "include",
-    return Parsed(chat, Wishes(declared, _echo(given, form)), ignored + left_out)
+    stored = options.store is not None and given["store"]
+    return Parsed(chat, Wishes(declared, _echo(given, form) | {"store": stored},
+                               partial(keep, options, own) if stored else None), ignored + left_out)
 
 
-def _no_previous(id: str) -> BadRequest:
-    return BadRequest(f"Previous response with id {id[:100]!r} not found.", code="previous_response_not_found",
-                      param="previous_response_id")
+def _items(given: dict, options: Options) -> tuple[list[dict], list[Placed]]:
+    """The items of the request, and all that the chat is made of: those of earlier responses, then its own."""
+    earlier = earlier_items(options, given["previous_response_id"])
+    if given["input"] is None and given["previous_response_id"] is None:
+        raise BadRequest("input: required, got nothing", code="missing_required_parameter", param="input")
+    own = given["input"] or []
+    if isinstance(given["input"], str):
+        own = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": given["input"]}]}]
+    placed = [(item, item["type"], "input") for item in earlier]
+    for i, item in enumerate(own):
+        kind = _kind(item, f"input[{i}]")
+        if kind == "item_reference":
+            item = referred(options, read(item, f"input[{i}]", "id", text))
+            kind = item["type"]
+        placed.append((item, kind, f"input[{i}]"))
+    return [item for item, _, _ in placed[len(earlier):]], placed
 
 
 def _echo(given: dict, form: dict) -> dict:
@@ -169,11 +186,10 @@ def _kind(item: object, path: str) -> str:
     return read(item, path, "type", text)
 
 
-def _messages(items: list[dict], kinds: list[str], declared: dict[str, Declared]) -> Iterator[Message]:
+def _messages(items: list[Placed], declared: dict[str, Declared]) -> Iterator[Message]:
     names = {(tool.namespace, tool.name): name for name, tool in declared.items()}
     called: Message | None = None  # the assistant's last message, for as long as calls may join it
-    for i, (item, kind) in enumerate(zip(items, kinds)):
-        path = f"input[{i}]"
+    for item, kind, path in items:
         if kind in _SILENT:
             continue
         if kind in _CALLS:
@@ -200,9 +216,6 @@ def _message(item: dict, kind: str, path: str) -> Message:
     if kind in _OUTPUTS:
         return Message("tool", _content(item, path, "output", "tool"),
                        tool_call_id=read(item, path, "call_id", text, ""))
-    if kind == "item_reference":
-        raise BadRequest(f"Item with id {read(item, path, 'id', text)[:100]!r} not found.", status=404,
-                         param="input")
     return Message("assistant", (f"[{kind[:60]}]",))  # another server's tool, whose result is not told again
 
 
@@ -263,12 +276,11 @@ _TOOLS = ("function", "custom", "tool_search")  # that the model is shown one by
 _LEFT_OUT = re.compile(r"web_search\w*|image_generation|tool_search", re.ASCII)
 
 
-def _tools(tools: list, items: list[dict], kinds: list[str],
-           ) -> tuple[tuple[Tool, ...], dict[str, Declared], tuple[str, ...]]:
+def _tools(tools: list, items: list[Placed]) -> tuple[tuple[Tool, ...], dict[str, Declared], tuple[str, ...]]:
     """The tools as the model is shown them, as their caller knows them, and what is left out."""
     found: dict[Declared, Tool] = {}
     left_out: tuple[str, ...] = ()
-    for tool, path in _offered(tools, items, kinds):
+    for tool, path in _offered(tools, items):
         kind = read(an_object(tool, path), path, "type", text)
         if kind == "namespace":
             found |= _of_namespace(tool, path)
@@ -279,7 +291,7 @@ def _tools(tools: list, items: list[dict], kinds: list[str],
         else:
             raise unexpected(f"{path}.type", "function, custom, namespace or tool_search", kind,
                              "unsupported_value")
-    left_out += tuple(f"{path}.format" for tool, path in _offered(tools, items, kinds) if _grammar(tool))
+    left_out += tuple(f"{path}.format" for tool, path in _offered(tools, items) if _grammar(tool))
     count = Counter(declared.name for declared in found)
     named = {declared.name if count[declared.name] == 1 or not declared.namespace
              else f"{declared.namespace}.{declared.name}": (declared, tool) for declared, tool in found.items()}
@@ -287,13 +299,13 @@ def _tools(tools: list, items: list[dict], kinds: list[str],
             {name: declared for name, (declared, _) in named.items()}, left_out)
 
 
-def _offered(tools: list, items: list[dict], kinds: list[str]) -> Iterator[tuple[object, str]]:
+def _offered(tools: list, items: list[Placed]) -> Iterator[tuple[object, str]]:
     """The tools with their paths; of those of one name the later one counts."""
     yield from ((tool, f"tools[{i}]") for i, tool in enumerate(tools))
-    for n, (item, kind) in enumerate(zip(items, kinds)):
+    for item, kind, path in items:
         if kind in ("additional_tools", "tool_search_output"):
-            more = read(item, f"input[{n}]", "tools", array(), ())
-            yield from ((tool, f"input[{n}].tools[{i}]") for i, tool in enumerate(more))
+            more = read(item, path, "tools", array(), ())
+            yield from ((tool, f"{path}.tools[{i}]") for i, tool in enumerate(more))
 
 
 def _of_namespace(value: dict, path: str) -> dict[Declared, Tool]:

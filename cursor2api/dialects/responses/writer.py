@@ -66,7 +66,7 @@ class ResponseWriter:
     """The response of one reply."""
 
     def __init__(self, identity: Identity, chat: Chat, wishes: Wishes):
-        self._identity, self._declared = identity, wishes.declared
+        self._identity, self._declared, self._keep = identity, wishes.declared, wishes.keep
         self._number = 0  # of the next event
         self._items = 0  # that have begun
         self._open: Item | None = None  # a run of text or thinking
@@ -76,7 +76,7 @@ class ResponseWriter:
         self._done: dict[int, str] = {}  # JSON texts of the items that are done, by index
         self._finish = Finish("stop")
         # What repeats the request can be large: its JSON text is made once.
-        echo = {"model": identity.model, "service_tier": "default", "store": False, **wishes.echo}
+        echo = {"model": identity.model, "service_tier": "default", **wishes.echo}
         self._first = _members(echo, ("instructions", "max_output_tokens", "max_tool_calls", "model"))
         self._middle = _members(echo, (
             "parallel_tool_calls", "previous_response_id", "reasoning", "service_tier", "store", "temperature",
@@ -104,11 +104,12 @@ class ResponseWriter:
             frames += self._close_call()
         for item in self._whole:
             frames.append(self._item_done(item))
-        status = self._status
-        return [*frames, self._frame(f"response.{status}", f'"response":{self._response(status, usage)}')]
+        response = self._kept(self._response(self._status, usage))
+        return [*frames, self._frame(f"response.{self._status}", f'"response":{response}')]
 
     def fail(self, error: ApiError) -> list[Frame]:
-        return [self._frame("response.failed", f'"response":{self._response("failed", error=error)}')]
+        response = self._kept(self._response("failed", error=error))
+        return [self._frame("response.failed", f'"response":{response}')]
 
     def heartbeat(self) -> Frame:
         """An event, because agents take comments for silence."""
@@ -122,7 +123,7 @@ class ResponseWriter:
         for index, part in enumerate(parts):
             cut = type(part) is Text and index == len(parts) - 1 and not reply.cut_call
             self._done[index] = json.dumps(self._item(index, part, self._status if cut else "completed"))
-        return json.loads(self._response(self._status, usage))
+        return json.loads(self._kept(self._response(self._status, usage)))
 
     # Items
 
@@ -221,6 +222,12 @@ class ResponseWriter:
         return f"{words.id}_{self._identity.token}_{index}"
 
     # Frames
+
+    def _kept(self, response: str) -> str:
+        """The response, which can be asked for before its caller has it."""
+        if self._keep:
+            self._keep(f"resp_{self._identity.token}", response)
+        return response
 
     def _frame(self, name: str, members: str) -> Frame:
         """One event; `members` is the JSON text of what it has beside its type and number."""

@@ -1,0 +1,104 @@
+"""What is kept of responses, so that later requests can go on from them, and the endpoints that show it.
+
+A record is one response with the input items of its own request; the id of the response before leads to what came
+earlier. The id of an output item holds that of its response, so items need no index of their own. A record is the
+caller's: to others it is not there.
+"""
+
+import json
+import re
+
+from ...errors import ApiError, BadRequest
+from .. import Answer, Asked, Options
+from ..checks import integer, one_of
+
+_ITEM = re.compile(r"[a-z]+_([0-9a-z]+)_i?[0-9]+")  # the ids of a response's items; inputs have an i
+
+
+def keep(options: Options, items: list[dict], id: str, response: str) -> None:
+    """Keeps the JSON text of a response and the input items of its request."""
+    token = id.removeprefix("resp_")
+    own = [item["id"] if isinstance(item.get("id"), str) else f"msg_{token}_i{n}" for n, item in enumerate(items)]
+    named = [{"type": "message", **item, "id": own[n]} for n, item in enumerate(items)]
+    data = f'{{"response":{response},"input":{json.dumps(named)}}}'
+    options.store.put(_key(options.caller, id), data.encode(), options.store_s)
+
+
+def earlier_items(options: Options, id: str | None) -> list[dict]:
+    """All items that came before a request that goes on from the response `id`, oldest first."""
+    records, at = [], id
+    while at is not None:
+        record = _record(options, at)
+        if record is None:
+            raise BadRequest(f"Previous response with id {at[:100]!r} not found.",
+                             code="previous_response_not_found", param="previous_response_id")
+        if record["response"]["status"] == "failed":
+            raise BadRequest(f"Previous response with id {at[:100]!r} failed and cannot be continued.",
+                             code="invalid_value", param="previous_response_id")
+        records.append(record)
+        at = record["response"]["previous_response_id"]
+    return [item for record in reversed(records) for item in (*record["input"], *record["response"]["output"])]
+
+
+def referred(options: Options, id: str) -> dict:
+    """The stored item of this id. Raises BadRequest 404."""
+    found = _ITEM.fullmatch(id)
+    record = _record(options, f"resp_{found[1]}") if found else None
+    for item in (*record["input"], *record["response"]["output"]) if record else ():
+        if item["id"] == id:
+            return item
+    raise BadRequest(f"Item with id {id[:100]!r} not found.", status=404, param="input")
+
+
+def _key(caller: str, id: str) -> str:
+    return f"response/{caller}/{id}"
+
+
+def _record(options: Options, id: str) -> dict | None:
+    data = options.store.get(_key(options.caller, id)) if options.store else None
+    return data and json.loads(data)
+
+
+# Endpoints
+
+def _asked_for(asked: Asked) -> dict:
+    if record := _record(asked.options, asked.values["id"]):
+        return record
+    raise ApiError(f"Response with id {asked.values['id'][:100]!r} not found.", status=404,
+                   type="invalid_request_error")
+
+
+def show(asked: Asked) -> Answer:
+    for name in ("stream", "starting_after"):
+        if asked.query.get(name, "false") != "false":
+            raise BadRequest(f"{name}: a stored response comes in one piece", code="unsupported_parameter",
+                             param=name)
+    return Answer(200, _asked_for(asked)["response"])
+
+
+def delete(asked: Asked) -> Answer:
+    id = _asked_for(asked)["response"]["id"]
+    asked.options.store.delete(_key(asked.options.caller, id))
+    return Answer(200, {"id": id, "object": "response", "deleted": True})
+
+
+def cancel(asked: Asked) -> Answer:
+    _asked_for(asked)
+    raise BadRequest("Cannot cancel a synchronous response.")
+
+
+def input_items(asked: Asked) -> Answer:
+    items, query = _asked_for(asked)["input"], asked.query
+    limit, after = query.get("limit", "20"), query.get("after")
+    limit = integer(1, 100)(int(limit) if limit.isdecimal() else limit, "limit")
+    if one_of("asc", "desc")(query.get("order", "desc"), "order") == "desc":
+        items = items[::-1]
+    if after is not None:
+        places = [n for n, item in enumerate(items, 1) if item["id"] == after]
+        if not places:
+            raise BadRequest(f"after: expected the id of an item, got {after[:100]!r}", code="invalid_value",
+                             param="after")
+        items = items[places[0]:]
+    page = items[:limit]
+    return Answer(200, {"object": "list", "data": page, "first_id": page[0]["id"] if page else "",
+                        "last_id": page[-1]["id"] if page else "", "has_more": len(items) > limit})
