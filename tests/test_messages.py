@@ -641,28 +641,23 @@ def test_a_page_that_there_is_not_is_refused(query):
         _page(MODELS, query)
 
 
-def conversation(one, stream=False, **body):
-    """The kinds of the agents over four turns, as Claude Code makes them: what moves from turn to turn does."""
-    messages, kinds = [], []
+@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+def test_a_conversation_meets_one_agent_whatever_moves_from_turn_to_turn(service, stream):
+    """The bill, the marks for caches, the form of a text, thinking: so Claude Code has it."""
+    one, talk, kinds = service(KEEP_AGENTS="9", EXPOSE_THINKING="true"), [], []
+    mark = {"cache_control": {"type": "ephemeral"}}
     for turn in range(4):
-        mark = {"cache_control": {"type": "ephemeral"}}
-        now = [*messages, user({**text(f"Question {turn}"), **mark})]
-        response = one.ask(messages=now, stream=stream, system=[
-            text(f"x-anthropic-billing-header: cch={turn};"), {**text("Be kind"), **mark}], **body)
+        talk.append({"role": "user", "content": f"Question {turn}"})
+        reminder = {"role": "system", "content": [text("Mind the date") | mark] if turn % 2 else "Mind the date"}
+        now = [talk[0], reminder, *talk[1:-1], user(text(f"Question {turn}") | mark)] if turn else [
+            user(text("Question 0") | mark), reminder]
+        response = one.ask(messages=now, stream=stream, tools=[WEATHER], thinking={"type": "adaptive"},
+                           system=[text(f"{BILLING['text']}{turn}"), text("Be kind") | mark])
         kinds.append(response.headers["x-cursor2api-agent"])
         content = (folded(read(response)) if stream else response.json)["content"]
-        messages += [{"role": "user", "content": f"Question {turn}"}, {"role": "assistant", "content": content}]
-        if not turn:
-            reminder = "Mind the date"
-            messages.insert(1, {"role": "system", "content": reminder if stream else [text(reminder)]})
-    return kinds
-
-
-@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
-def test_a_conversation_meets_one_agent(service, stream):
-    one = service(KEEP_AGENTS="9")
-    kinds = conversation(one, stream, tools=[WEATHER], thinking={"type": "adaptive"})
-    assert kinds[0] == "new" and kinds[2:] == ["reused"] * 2
+        assert [block["type"] for block in content] == ["thinking", "text"]
+        talk.append({"role": "assistant", "content": content[turn % 2:]})  # now with the thinking, now without
+    assert kinds == ["new", "reused", "reused", "reused"]
 
 
 def test_a_call_and_its_result_meet_one_agent(service):
