@@ -16,8 +16,8 @@ from cursor2api.chat import Chat, Format, Image, Message, Tool, ToolChoice, Whol
 from cursor2api.config import Config
 from cursor2api.dialects import Identity, Options
 from cursor2api.dialects.messages import MESSAGES, _page
-from cursor2api.dialects.messages.reply import SIGNATURE, MessageWriter, refusal
-from cursor2api.dialects.messages.request import parse
+from cursor2api.dialects.messages.writer import SIGNATURE, MessageWriter, refusal
+from cursor2api.dialects.messages.parse import parse
 from cursor2api.effects.toolcalls import split_calls
 from cursor2api.effects.transforms import count_usage, split_thinking
 from cursor2api.errors import KINDS, ApiError, BadRequest, UpstreamCut
@@ -341,7 +341,7 @@ MODEL_SAYS = ('<thinking>hm</thinking>Look: <call_n>{"name": "f", "arguments": {
 
 
 def test_every_cut_of_a_reply_is_a_stream_that_clients_can_read():
-    tools = [SimpleNamespace(name=name, parameters={"type": "object"}) for name in "fg"]
+    tools = [Tool(name, "", {"type": "object"}) for name in "fg"]
     for reason in ("stop", "length"):
         for whole in (MODEL_SAYS, *(MODEL_SAYS[:at] for at in range(40, len(MODEL_SAYS), 7))):
             for pieces in cuts(whole) if whole == MODEL_SAYS else [[whole], [*whole]]:

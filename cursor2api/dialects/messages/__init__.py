@@ -6,8 +6,8 @@ from ...errors import UpstreamCut
 from ...events import Finish, Text, ToolCall, Usage
 from .. import Answer, Asked, Dialect, Example, ModelForm, Route
 from ..checks import integer, one_of
-from .reply import MessageWriter, refusal
-from .request import PARAMETERS, parse
+from .writer import MessageWriter, refusal
+from .parse import PARAMETERS, parse
 
 PAGE = 20  # models of a list that asks for no number
 MOST = 1000
