@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 import redis
 from conftest import ROOT, free_port, gateway, until
+from test_responses import turns
 from test_reuse import KEEP, Talk, folded, left, prompts
 
 from cursor2api.state.redis_store import RedisStore
@@ -129,6 +130,12 @@ def test_machines_keep_no_more_than_the_limit_together(server):
             Talk(gates[n % 2]).ask(f"Talk {n}")
         ids = [agent["id"] for agent in gates[0].agents()]
         assert until(lambda: left(gates[0]) == ids[2:])
+
+
+def test_stored_responses_are_gone_on_from_on_another_machine(server):
+    with gateway(environ={**KEEP, "REDIS_URL": server.url}) as one, gateway(
+            environ={**KEEP, "REDIS_URL": server.url, "CURSOR_BASE_URL": one.simulator.url}) as other:
+        assert turns([one, other, one, other]) == {"Your name is Ann."}
 
 
 def test_other_accounts_and_services_see_nothing_of_it(server):

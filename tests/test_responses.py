@@ -4,13 +4,14 @@ import json
 
 import pytest
 import requests
-from conftest import MODEL, ROOT, until
+from conftest import MODEL, ROOT, gateway, until
 from jsonschema import Draft202012Validator
 from test_dialects import Service
 
 from cursor2api.chat import Image, Message, ToolChoice, WholeCall
 from cursor2api.dialects import Frame, Identity, Options
 from cursor2api.dialects.responses import RESPONSES, fails_in_stream
+from cursor2api.dialects.responses.stored import earlier_items
 from cursor2api.errors import ApiError, BadRequest, KeyRefused, UpstreamCut, UpstreamError, UpstreamTimeout
 from cursor2api.events import Finish, Reasoning, Text, ToolCall, Usage
 from cursor2api.fold import ReplySoFar
@@ -541,6 +542,46 @@ def test_the_input_items_of_a_response(keeping):
     for query, param in (("?limit=0", "limit"), ("?limit=x", "limit"), ("?order=up", "order"),
                          ("?after=x", "after")):
         assert listed(first["id"], query) == param
+
+
+class Endless:
+    """A store whose every response goes on from another one."""
+
+    def get(self, key):
+        return json.dumps({"input": [], "response": {
+            "status": "completed", "output": [], "previous_response_id": "resp_" + 30 * "0"}}).encode()
+
+
+def test_a_chain_is_bounded():
+    with pytest.raises(BadRequest, match="previous_response_id: expected at most 1000 responses"):
+        earlier_items(Options(store=Endless()), "resp_1")
+
+
+def turns(gates):
+    """A conversation of one turn at each of the gateways, which goes on by the id of the last response."""
+    id, texts = None, []
+    for number, gate in enumerate(gates):
+        body = {"model": MODEL, "input": "What is my name?" if number else "My name is Ann.",
+                "previous_response_id": id}
+        answer = gate.request("POST", "/v1/responses", json=body)
+        assert answer.status_code == 200, answer.text
+        id = answer.json()["id"]
+        texts.append(answer.json()["output"][0]["content"][0]["text"])
+    return set(texts[1:])
+
+
+def test_a_chain_survives_another_worker_a_restart_and_another_machine(tmp_path):
+    keeps = {"API_KEY": "ann:0000"}
+    with gateway(environ={**keeps, "WEB_CONCURRENCY": "2"}) as gate:
+        assert turns([gate] * 8) == {"Your name is Ann."}
+    file = {**keeps, "STATE_FILE": str(tmp_path / "state.sqlite")}
+    with gateway(environ=file) as gate:
+        first = gate.request("POST", "/v1/responses", json={
+            "model": MODEL, "input": "My name is Ann."}).json()["id"]
+    with gateway(environ=file) as gate:
+        again = gate.request("POST", "/v1/responses", json={
+            "model": MODEL, "input": "What is my name?", "previous_response_id": first}).json()
+        assert again["output"][0]["content"][0]["text"] == "Your name is Ann."
 
 
 def test_a_stored_response_is_neither_cancelled_nor_streamed(keeping):

@@ -12,6 +12,7 @@ from ...errors import ApiError, BadRequest
 from .. import Answer, Asked, Options
 from ..checks import integer, one_of
 
+MOST, LONGEST = 1000, 20_000_000  # responses that one goes on from, and the bytes of these
 _ITEM = re.compile(r"[a-z]+_([0-9a-z]+)_i?[0-9]+")  # the ids of a response's items; inputs have an i
 
 
@@ -25,10 +26,16 @@ def keep(options: Options, items: list[dict], id: str, response: str) -> None:
 
 
 def earlier_items(options: Options, id: str | None) -> list[dict]:
-    """All items that came before a request that goes on from the response `id`, oldest first."""
-    records, at = [], id
+    """All items that came before a request that goes on from the response `id`, oldest first. Raises
+    BadRequest."""
+    records, size, at = [], 0, id
     while at is not None:
-        record = _record(options, at)
+        data = _data(options, at)
+        size += len(data or b"")
+        if len(records) >= MOST or size > LONGEST:
+            raise BadRequest(f"previous_response_id: expected at most {MOST} responses with {LONGEST} bytes "
+                             "before this one, got more", code="invalid_value", param="previous_response_id")
+        record = data and json.loads(data)
         if record is None:
             raise BadRequest(f"Previous response with id {at[:100]!r} not found.",
                              code="previous_response_not_found", param="previous_response_id")
@@ -54,8 +61,12 @@ def _key(caller: str, id: str) -> str:
     return f"response/{caller}/{id}"
 
 
+def _data(options: Options, id: str) -> bytes | None:
+    return options.store.get(_key(options.caller, id)) if options.store else None
+
+
 def _record(options: Options, id: str) -> dict | None:
-    data = options.store.get(_key(options.caller, id)) if options.store else None
+    data = _data(options, id)
     return data and json.loads(data)
 
 
