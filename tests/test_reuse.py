@@ -135,9 +135,23 @@ CHANGES = [  # (name, the tools before, those after, whether the prompt shows th
     ("another text", [WEATHER, TIME], [WEATHER, DATED], True)]
 
 
+@pytest.fixture(scope="module", params=["cloud", "sdk"])
+def module_keeper(request):
+    with gateway(environ=KEEP, upstream=request.param) as one:
+        yield one
+
+
+@pytest.fixture
+def keeper(module_keeper):
+    """A gateway of each upstream that keeps agents."""
+    module_keeper.simulator.forget()
+    yield module_keeper
+    module_keeper.simulator.forget()
+
+
 @pytest.mark.parametrize("before, after, shown", [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES])
-def test_other_tools_and_other_ids_of_calls_keep_the_agent(gate, before, after, shown):
-    talk = Talk(gate)
+def test_other_tools_and_other_ids_of_calls_keep_the_agent(keeper, before, after, shown):
+    talk = Talk(keeper)
     message = talk.ask("What is the weather in Paris? Use get_weather", tools=before)
     renamed(talk)
     talk.ask(result({"id": message["tool_calls"][0]["id"].replace("_", "")}, "sunny"), tools=before)
@@ -146,20 +160,20 @@ def test_other_tools_and_other_ids_of_calls_keep_the_agent(gate, before, after, 
     renamed(talk)
     talk.ask(result({"id": message["tool_calls"][0]["id"].replace("_", "")}, "rainy"), tools=after)
     assert talk.kinds == ["new", "reused", "reused", "reused"]
-    [[_, second, third, last]] = prompts(gate)
+    [[_, second, third, last]] = prompts(keeper)
     assert ('"parameters"' in third) == shown and '"parameters"' not in second + last
     assert all((tool["function"]["name"] in third) or not shown for tool in after)
 
 
-def test_a_tool_that_is_gone_cannot_be_called_any_more(gate):
-    talk = Talk(gate)
+def test_a_tool_that_is_gone_cannot_be_called_any_more(keeper):
+    talk = Talk(keeper)
     talk.ask("Hello", tools=[WEATHER, TIME])
-    gate.simulator.script({"replies": [
+    keeper.simulator.script({"replies": [
         {"text": '{open}{"name": "get_time", "arguments": {}}{close}', "times": 1}, {"text": "It is late."}]})
     message = talk.ask("What time is it?", tools=[WEATHER])
     assert talk.kinds == ["new", "reused"] and not message.get("tool_calls")
     talk.ask("Thanks")
-    assert talk.kind == "reused" and "Do not call tools" in prompts(gate)[0][-1]
+    assert talk.kind == "reused" and "Do not call tools" in prompts(keeper)[0][-1]
 
 
 @both_ways
