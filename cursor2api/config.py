@@ -190,7 +190,7 @@ class Config:
         "", _text, "user that the bridge runs as when the service is started by root; nobody unless set")
     sdk_idle_s: float = _option(
         600.0, _number(float, 0, DAY), "the bridge is ended, for its memory, when it has had no request for "
-        "so long; 0 is never")
+        "so long and no agent waits in it; 0 is never")
     uistream_url: str = _option(
         "", _url, "a service that speaks the AI SDK UI message stream; POSTed to as it stands", repr=False)
     uistream_headers: tuple[tuple[str, str], ...] = _option(

@@ -131,8 +131,8 @@ def create_app(config: Config, upstream=None, dialects: Sequence[Dialect] = DIAL
     upstream = upstream or make_upstream(config, home.kept)
     models = Models(upstream.models, config.models, config.model_aliases) if upstream else None
     keys = make_keys(config, store, development)
-    keeps = config.keep_agents and config.upstream_in_use != "uistream"
-    agents = Agents(config, upstream, models.first, home if keeps else None) if upstream else None
+    agents = Agents(config, upstream, models.first, None if config.upstream_in_use == "uistream" else home
+                    ) if upstream else None
     streams = config.max_streams or config.threads - 4
     return App(Service(
         config, upstream, agents, models, store, keys,

@@ -38,7 +38,7 @@ def prompt_tokens(config: Config, chat: Chat, think: bool = False) -> int:
 
 
 class Agents:
-    """`store` is None where agents cannot be kept or shall not be. `first_model()` is (id, params) of the model
+    """`store` is None where there are no agents that outlive a reply. `first_model()` is (id, params) of the model
     that warm agents begin with, or None."""
 
     def __init__(self, config: Config, upstream, first_model: Callable[[], tuple | None], store: Store | None):
@@ -64,7 +64,7 @@ class Agents:
         Raises BadRequest."""
         config, fingerprint, agent, known = self._config, None, None, None
         # A caller's own key is kept nowhere, so nobody could delete its agents later.
-        if self._store and not key:
+        if self._store and config.keep_agents and not key:
             fingerprint = Fingerprint(chat, caller, choice.model.id, choice.params, choice.think,
                                       config.system_prompt_inject)
             agent, known = self._take(fingerprint.history)
@@ -91,8 +91,17 @@ class Agents:
                 self._wake.set()
         open = partial(self._upstream.open, key=key, queue=SimpleQueue())
         keep = fingerprint and partial(self._keep, fingerprint)
-        return [Conversation(open, whole, kind, first, agent, keep),
-                *(Conversation(open, whole, keep=keep) for _ in range(1, chat.n))]
+        more = {"keep": keep}
+        if self._store and not key:
+            open, more = partial(self._begin, open), more | {"over": self._store.done}
+        return [Conversation(open, whole, kind, first, agent, **more),
+                *(Conversation(open, whole, **more) for _ in range(1, chat.n))]
+
+    def _begin(self, open: Callable, *args, **more):
+        """A run that has begun, whose agent another worker deletes if this one is killed."""
+        run = open(*args, **more)
+        self._store.begin(run.agent)
+        return run
 
     def _keep(self, fingerprint: Fingerprint, conversation: Conversation, text: str,
               calls: list[WholeCall]) -> None:

@@ -22,14 +22,15 @@ class Conversation:
     all; `first` is what an `agent` that is there is told instead.
 
     `kind` says whose words they are: a new agent's, a reused or a warm one's; `prompt` is what it was told.
-    `keep(conversation, text, calls)` is None where agents are not kept.
+    `keep(conversation, text, calls)` is None where agents are not kept. `over(agent)` is called when a run has
+    been told to end.
     """
 
     def __init__(self, open: Callable, whole: Prompt, kind: str = "new", first: Prompt | None = None,
-                 agent: str | None = None, keep: Callable | None = None):
+                 agent: str | None = None, keep: Callable | None = None, over: Callable = lambda agent: None):
         self._open: Callable | None = open
         self.whole, self.prompt, self.kind = whole, first or whole, kind
-        self._keep = keep
+        self._keep, self._over = keep, over
         self._run = open(self.prompt, agent=agent) if agent else open(whole)
 
     def __iter__(self) -> Iterator[Event]:
@@ -51,7 +52,7 @@ class Conversation:
         if self.kind == "new" or self._open is None:
             return False
         log.info("a new agent takes over", extra={"facts": {"from": self.kind, "why": error.code}})
-        self._run.end()
+        self.end()
         self.kind, self.prompt = "new", self.whole
         self._run = self._open(self.whole)
         return True
@@ -82,3 +83,4 @@ class Conversation:
     def end(self) -> None:
         """Nothing is left running. Callable at any time, more than once."""
         self._run.end()
+        self._over(self._run.agent)

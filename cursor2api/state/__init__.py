@@ -7,7 +7,9 @@
                        the one that had this digest, and the eldest above the `limit`
   take(digest) -> (agent, note) | None    the agent, which is then nobody else's
   kept() -> int                           how many agents are kept
-  expired() -> [agent]                    gives up the agents whose time is over
+  begin(agent), done(agent)               an agent is at work in this process, is so no more
+  expired() -> [agent]                    gives up the agents whose time is over, and those that were at work in a
+                                          process that has been killed
   lost(others) -> [agent]                 gives up the agents that nobody would find when this process has ended,
                                           where `others` of the instance go on or do not
 

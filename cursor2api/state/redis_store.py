@@ -106,6 +106,12 @@ class RedisStore:
     def kept(self) -> int:
         return self._redis.zcard(self._agents)
 
+    def begin(self, agent: str) -> None:
+        """Redis knows no process that was killed: what it left at Cursor is found there by its age."""
+
+    def done(self, agent: str) -> None:
+        """See `begin`."""
+
     def expired(self) -> list[str]:
         old = self._redis.zrangebyscore(self._agents, "-inf", time.time())
         return _text(member for member in old if self._redis.zrem(self._agents, member))

@@ -4,13 +4,14 @@ A process has one connection, and its threads take turns at it: an operation tak
 own wait for a connection that is at work. Every operation is one transaction.
 """
 
-import fcntl
 import os
 import sqlite3
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from pathlib import Path
 
 from . import LEASE_S, MINUTE
@@ -20,6 +21,7 @@ WAIT_S = 1.0  # longest wait for another thread or process
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS agents (digest TEXT PRIMARY KEY, agent TEXT, note TEXT, ends REAL);
 CREATE INDEX IF NOT EXISTS agents_by_end ON agents (ends);
+CREATE TABLE IF NOT EXISTS working (id TEXT PRIMARY KEY, agent TEXT, process TEXT);
 CREATE TABLE IF NOT EXISTS data (space TEXT, name TEXT, data BLOB, ends REAL, PRIMARY KEY (space, name));
 CREATE INDEX IF NOT EXISTS data_by_end ON data (space, ends);
 CREATE TABLE IF NOT EXISTS spaces (space TEXT PRIMARY KEY, bytes INTEGER);
@@ -44,9 +46,18 @@ class SqliteStore:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._file: tuple | None = None  # which file the connection is of
+        self._folder: Path | None = None
+        self._process = ""  # the name of this process, and of its file in the folder
 
     def open(self, folder: Path | None) -> None:
-        if folder and not self._stays:
+        if not folder:
+            return
+        self._folder, process = folder, f"process-{uuid.uuid4().hex}"
+        with suppress(OSError):
+            self._alive = open(folder / process, "w")
+            flock(self._alive, LOCK_EX)
+            self._process = process
+        if not self._stays:
             self._path = str(folder / FILE)
 
     # Agents --------------------------------------------------------------------------------------
@@ -68,8 +79,40 @@ class SqliteStore:
         with self._transaction() as do:
             return do("SELECT count(*) FROM agents").fetchone()[0]
 
+    def begin(self, agent: str) -> None:
+        if self._process:
+            with self._transaction() as do:
+                do("REPLACE INTO working VALUES (?, ?, ?)", agent.partition("/")[0], agent, self._process)
+
+    def done(self, agent: str) -> None:
+        if self._process:
+            with self._transaction() as do:
+                do("DELETE FROM working WHERE id = ?", agent.partition("/")[0])
+
     def expired(self) -> list[str]:
-        return self._give_up(self._clock())
+        return self._give_up(self._clock()) + (self._left_by_killed() if self._process else [])
+
+    def _left_by_killed(self) -> list[str]:
+        found = []
+        with self._transaction() as do:
+            processes = do("SELECT DISTINCT process FROM working WHERE process != ?", self._process).fetchall()
+            for process, in processes:
+                if not self._lives(process):
+                    found += do("SELECT agent FROM working WHERE process = ?", process).fetchall()
+                    do("DELETE FROM working WHERE process = ?", process)
+        return [agent for agent, in found]
+
+    def _lives(self, process: str) -> bool:
+        """Whether a process has its file locked: the lock ends with it, however it ends. The file of another
+        start's is not there; a folder that was cleared tells nothing."""
+        try:
+            with open(self._folder / process) as file:
+                flock(file, LOCK_SH | LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return not (self._folder / self._process).exists()
+        return False
 
     def lost(self, others: bool) -> list[str]:
         return [] if self._stays or others and self._path else self._give_up(float("inf"))
@@ -170,7 +213,7 @@ class SqliteStore:
         process gets as far, as SQLite refuses two that change a file to WAL at once."""
         folder = os.open(os.path.dirname(os.path.abspath(self._path)), os.O_RDONLY)
         stack.callback(os.close, folder)
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        flock(folder, LOCK_EX)
         file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         self._file = _identity(os.fstat(file))
         os.fchmod(file, 0o600)

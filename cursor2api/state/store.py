@@ -57,8 +57,15 @@ class Store:
         """How many agents are kept, as far as is known."""
         return self._tried(self._backend.kept, 0)
 
+    def begin(self, agent: str) -> None:
+        """The agent is at work here: if this process is killed before it is `done`, another gives it up."""
+        self._tried(lambda: self._backend.begin(agent), None)
+
+    def done(self, agent: str) -> None:
+        self._tried(lambda: self._backend.done(agent), None)
+
     def expired(self) -> list[str]:
-        """Gives up the agents that are too old. Any process does it for all."""
+        """Gives up the agents that are too old, or were a killed process's. Any process does it for all."""
         return self._tried(lambda: _agents(self._backend.expired()), [])
 
     def lost(self, others: bool) -> list[str]:

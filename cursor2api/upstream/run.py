@@ -103,8 +103,13 @@ class Run:
         self._break_off()
         self._told.put(True)
 
+    @property
+    def agent(self) -> str:
+        """What `open` and `delete` know the agent by."""
+        return self._agent.name
+
     def release(self) -> str:
-        """From now on the agent is not this run's to delete; what `open` and `delete` know it by."""
+        """From now on the agent is not this run's to delete. Returns its name."""
         self._released = True
         self._told.put(False)
         return self._agent.name

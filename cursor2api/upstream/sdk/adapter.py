@@ -54,7 +54,10 @@ class Sdk:
         return self.runs.start(Agent(self, key, agent), prompt, queue)
 
     def delete(self, agent: str) -> None:
-        """Deletes a released agent, off the request's path."""
+        """Deletes a released agent, off the request's path, or one that a worker had begun which was killed: its
+        bridge, whose name may be missing, is then the one that is there."""
+        if agent.endswith("/"):
+            agent += self.bridges.found()
         self.runs.do(agent, Agent(self, name=agent).delete)
 
     def sweep(self, age: float) -> None:
@@ -77,8 +80,8 @@ class Sdk:
 
 class Agent:
     """An agent of the bridge, made with its first answer unless `name` is that of one that is there: its id, a
-    slash, and its bridge's id. The bridge drops a run's stream when its connection
-    ends, and then knows no more how to cancel it: so a run is cancelled first, and its stream read to the end."""
+    slash, and its bridge's id. The bridge drops a run's stream when its connection ends, and then knows no more
+    how to cancel it: so a run is cancelled first, and its stream read to the end."""
 
     patient = False  # what ends this, as the call that a Run holds, is `end`
 

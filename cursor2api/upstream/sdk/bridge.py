@@ -74,7 +74,8 @@ class Bridge:
         """Returns when it is ready. Raises UpstreamError."""
         self.id, self.asked, self.gone = uuid.uuid4().hex, False, threading.Event()
         self._ended = ended
-        self._notice, notice, self.shared = None, [], bool(place)
+        self._place, self.shared, self._retired = place, bool(place), False
+        self._notice, notice = None, []
         if place:
             self._notice, notice = place.new(self.id), ["--notice", str(place.notice(self.id))]
         self._keeper = subprocess.Popen(
@@ -116,6 +117,16 @@ class Bridge:
         if notice is not None:
             os.close(notice)
 
+    def usable(self, id: str) -> bool:
+        """Whether a new use of it may begin, if it has to be the one of this `id`."""
+        return not self.gone.is_set() and (id == self.id or not self._retired)
+
+    def retire(self) -> None:
+        """From now on nobody, in this process or another, begins to use it."""
+        self._retired = True
+        if self.shared:
+            self._place.withdraw(self.id)
+
     def end(self) -> None:
         """Ends it, and returns when it has gone."""
         self.asked = True
@@ -139,6 +150,9 @@ class Found:
         self._place.wait(self.id)
         self.http.close()
         self.gone.set()
+
+    def usable(self, id: str) -> bool:
+        return not self.gone.is_set() and (id == self.id or self._place.has(self.id))
 
     def end(self) -> None:
         """It is its own worker's to end."""
@@ -209,6 +223,13 @@ class Bridges:
             self._end_lease()
             raise
 
+    def found(self) -> str:
+        """The id of the bridge that this process and the others share; "" if there is none."""
+        try:
+            return (self._place and self._place.find() or {}).get("id", "")
+        except (OSError, ValueError):
+            return ""
+
     def release(self, bridge: Bridge | Found) -> None:
         with self._lock:
             using = self._using[bridge.id]
@@ -223,10 +244,9 @@ class Bridges:
         self._failures = 0
 
     def retire(self) -> None:
-        """Whoever does not use this process's bridge yet shall take another."""
-        own = self._own()
-        if own and own.shared:
-            self._place.withdraw(own.id)
+        """From now on nobody begins to use this process's bridge."""
+        if own := self._own():
+            own.retire()
 
     def close(self, seconds: float) -> None:
         """Ends this process's bridge, when nobody uses it or that time is over, and starts none again."""
@@ -270,7 +290,7 @@ class Bridges:
     def _usable(self, id: str) -> Future:
         """The bridge that runs or starts, else one that is found or new. The lock is held."""
         future = self._current
-        if future and not (future.done() and (future.exception() or self._has_gone(future.result()))):
+        if future and not (future.done() and (future.exception() or not future.result().usable(id))):
             return future
         left = self._not_before - self._clock()
         if left > 0 or self._closed or id and not (self._place and self._place.has(id)):
@@ -282,9 +302,6 @@ class Bridges:
         future = self._current = Future()
         threading.Thread(target=self._make, args=(future,), name="bridge-start", daemon=True).start()
         return future
-
-    def _has_gone(self, bridge: Bridge | Found) -> bool:
-        return bridge.gone.is_set() or bridge.shared and not self._place.has(bridge.id)
 
     def _make(self, future: Future) -> None:
         try:
@@ -339,8 +356,7 @@ class Bridges:
             left = self._idle if last is None else last + self._idle - time.time()
             if left > 0:
                 return self._set_timer(min(left, self._idle))
-            if own.shared:
-                self._place.withdraw(own.id)
+            own.retire()
             future, self._current = self._current, None
         log.info("the SDK's bridge is ended: nobody has needed it for %g s", self._idle)
         self._finish(future)
@@ -352,4 +368,4 @@ class Bridges:
 
 
 def _gone() -> UpstreamError:
-    return UpstreamError("The agent's bridge has gone", code="agent_gone")
+    return UpstreamError("The agent's bridge has gone", code="upstream_unreachable")
