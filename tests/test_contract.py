@@ -201,7 +201,7 @@ def test_reasoning_effort_is_a_variant_that_exists_or_is_reported(gate, model, e
 
 
 IGNORED = {
-    "temperature": 0.5, "top_p": 0.5, "presence_penalty": 1, "frequency_penalty": -1, "seed": 7,
+    "temperature": 0.5, "top_p": 0.5, "presence_penalty": 1, "frequency_penalty": -1,
     "logit_bias": {"50256": -100}, "logprobs": True, "top_logprobs": 2, "verbosity": "low",
     "prediction": {"type": "content", "content": "Hello"}, "web_search_options": {"search_context_size": "low"},
     "moderation": {"model": "omni-moderation-latest"}}

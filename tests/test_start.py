@@ -18,7 +18,8 @@ from cursor2api.server.views import routes
 
 README = (ROOT / "README.md").read_text("utf-8")
 CURLS = re.findall(r"^    (curl .*(?:\n {6}.*)*)", README, re.M)
-EXPECTED = ['"object": "list"', '"finish_reason": "stop"', "data: [DONE]", '"finish_reason": "tool_calls"']
+EXPECTED = ['"object": "list"', '"finish_reason": "stop"', "data: [DONE]", '"finish_reason": "tool_calls"',
+            '"object": "response"']
 
 
 class Started:
