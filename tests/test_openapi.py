@@ -8,7 +8,7 @@ import pytest
 import requests
 import schemathesis
 from conftest import MODEL, ROOT, gateway, until
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from schemathesis.specs.openapi import checks
@@ -204,7 +204,8 @@ CHECKED = [checks.status_code_conformance, checks.content_type_conformance, chec
 
 
 @API.parametrize()
-@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, derandomize=True, phases=[Phase.generate],
+          suppress_health_check=list(HealthCheck))
 def test_the_service_answers_as_the_document_says(case, service):
     if case.meta.generation.mode.is_positive and isinstance(case.body, dict):
         servable(case.path, case.body)
