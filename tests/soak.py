@@ -1,6 +1,6 @@
 """Mixed traffic with faults for minutes: what is said comes once and in order, and nothing is left over.
 
-    python tests/soak.py [--seconds 600] [--callers 16] [--seed 1]
+    python tests/soak.py [--seconds 600] [--callers 16] [--workers 2] [--seed 1]
 
 A gateway under real gunicorn stands before the simulator. Callers pick cases by chance, each with words
 that nobody else is told, and check every reply against them. The exit status is 1 when a must is broken.
@@ -358,11 +358,12 @@ class Soak:
                 return done.is_set()
             while not done.is_set():
                 self.run(FILL, leave)
-        with ThreadPoolExecutor(SLOTS) as pool:
-            for number in range(SLOTS):
+        slots = SLOTS * len(self.gate.workers())
+        with ThreadPoolExecutor(slots) as pool:
+            for number in range(slots):
                 pool.submit(fill, number)
             try:
-                assert until(lambda: len(begun) == SLOTS, 60), "not every slot could be taken"
+                assert until(lambda: len(begun) == slots, 60), "not every slot could be taken"
                 yield
             finally:
                 done.set()
@@ -401,22 +402,24 @@ def listed(counts: Counter) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.most_common(6)) + ", ..." * (len(counts) > 6)
 
 
-def resident(pid: int) -> float:
-    """MB."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+def resident(pids: list[int]) -> float:
+    """MB of each worker, on average."""
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20 / len(pids)
 
 
-def threads(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/task"))
+def threads(pids: list[int]) -> int:
+    """Of the worker that has most."""
+    return max(len(os.listdir(f"/proc/{pid}/task")) for pid in pids)
 
 
-def sockets(pid: int) -> list[str]:
-    """The states of the TCP sockets that a process holds; 0A listens, 08 is CLOSE_WAIT (proc(5))."""
+def sockets(pids: list[int]) -> list[str]:
+    """The states of the TCP sockets that the workers hold; 0A listens, 08 is CLOSE_WAIT (proc(5))."""
     held = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
+    for link in (link for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()):
         with suppress(OSError):
             held.add(os.readlink(link))
-    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    rows = [line.split() for line in Path(f"/proc/{pids[0]}/net/tcp").read_text().splitlines()[1:]]
     return [row[3] for row in rows if f"socket:[{row[9]}]" in held]
 
 
@@ -430,19 +433,20 @@ def alive(simulator) -> int:
         return sum(not agent.deleted for agent in simulator.agents.values())
 
 
-def start_all_threads(soak, pid: int) -> int:
-    """Has the pools make their threads, which they do when they need them; how many there may be at most."""
+def start_all_threads(soak, pids: list[int]) -> int:
+    """Has the pools make their threads, which they do when they need them; how many a worker may have at most."""
     with ExitStack() as stack:
-        for _ in range(THREADS):  # requests that do not come whole
+        for _ in range(THREADS * len(pids)):  # requests that do not come whole
             caller = stack.enter_context(socket.create_connection(("127.0.0.1", soak.port)))
             caller.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
-        assert until(lambda: threads(pid) >= THREADS + 3)  # the main one, one tends agents, one sweeps
+        assert until(lambda: threads(pids) >= THREADS + 3)  # the main one, one tends agents, one sweeps
     leaving = {"ends": ("left",), "leave": 0, "quiet": 0.5, "stream": False}
     soak.simulator.script({"refuse": {"delete": {"hang": 0.5, "times": 0}}})
-    with ThreadPoolExecutor(SLOTS) as pool:
+    slots = SLOTS * len(pids)
+    with ThreadPoolExecutor(slots) as pool:
         # They boot for so long that all of them are waited for at once, also on a busy machine.
         list(pool.map(soak.run, [Case("left while its agent boots", play={"boot": 5}, **leaving),
-                                 Case("left a body", play={"first": 60}, **leaving)] * (SLOTS // 2)))
+                                 Case("left a body", play={"first": 60}, **leaving)] * (slots // 2)))
     soak.simulator.script(None)
     assert until(lambda: not slots_used(soak.gate))
     return THREADS + 2 * THREADS + 6  # gunicorn's, those of runs, and the main one with those that tend and watch
@@ -461,14 +465,14 @@ def polled(url: str, polls: list):
             polls += [(float(at), path, status, float(ms)) for at, path, status, ms in map(str.split, lines)]
 
 
-def left_over(gate, soak, pid: int, most_threads: int) -> dict:
+def left_over(gate, soak, pids: list[int], most_threads: int) -> dict:
     """What is still there when all is over, and after a stop."""
     simulator = gate.simulator
     # The simulator finds a stream closed when it next writes to it.
     until(lambda: not (alive(simulator) or simulator.open_streams or slots_used(gate)
-                       or threads(pid) > most_threads))
+                       or threads(pids) > most_threads))
     seen = {"leaked agents": alive(simulator), "open streams at Cursor": simulator.open_streams,
-            "leaked threads": max(0, threads(pid) - most_threads), "slots still taken": slots_used(gate)}
+            "leaked threads": max(0, threads(pids) - most_threads), "slots still taken": slots_used(gate)}
     # Cursor ends the idle connections of the pool; with the next call it notices and lets them go.
     with simulator.changed:
         idle = list(simulator.connections)
@@ -476,9 +480,10 @@ def left_over(gate, soak, pid: int, most_threads: int) -> dict:
         connection.shutdown(socket.SHUT_RDWR)
     until(lambda: not simulator.connections)
     soak.run(CASES[0])
-    until(lambda: len(sockets(pid)) <= 1 + len(simulator.connections))
-    seen["leaked sockets"] = max(0, len(sockets(pid)) - 1 - len(simulator.connections))
-    seen["sockets in CLOSE_WAIT"] = sockets(pid).count("08")
+    # All workers hold the socket that listens, which counts once.
+    until(lambda: len(sockets(pids)) <= 1 + len(simulator.connections))
+    seen["leaked sockets"] = max(0, len(sockets(pids)) - 1 - len(simulator.connections))
+    seen["sockets in CLOSE_WAIT"] = sockets(pids).count("08")
 
     soak.run(CASES[1])  # leaves an agent that waits to go on
     assert until(lambda: not simulator.open_streams)
@@ -493,14 +498,14 @@ def left_over(gate, soak, pid: int, most_threads: int) -> dict:
 
 def measure(gate, seconds: float, callers: int, seed: int) -> bool:
     """Lets the traffic run and prints what was seen; whether every must was met."""
-    [pid], soak = gate.workers(), Soak(gate, seed)
-    most_threads, samples, full, polls = start_all_threads(soak, pid), [], [], []
+    pids, soak = gate.workers(), Soak(gate, seed)
+    most_threads, samples, full, polls = start_all_threads(soak, pids), [], [], []
     warm, phases, hold = min(60, seconds / 5), max(1, int(seconds / 120)), min(10, seconds / 4)
 
     def wait(seconds: float) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            samples.append((time.monotonic(), resident(pid)))
+            samples.append((time.monotonic(), resident(pids)))
             time.sleep(min(1, seconds / 10))
 
     with soak.traffic(callers):
@@ -514,7 +519,7 @@ def measure(gate, seconds: float, callers: int, seed: int) -> bool:
                     full.append((time.monotonic(), time.monotonic() + hold))
                     wait(hold)
             took, done = time.monotonic() - begun, soak.seen["requests"] - done
-    seen = left_over(gate, soak, pid, most_threads) | {
+    seen = left_over(gate, soak, pids, most_threads) | {
         "lost deltas": soak.seen["lost"], "doubled deltas": soak.seen["doubled"],
         "unexpected ends": soak.unexpected.total(),
         "health checks without 200": sum(status != "200" for _, _, status, _ in polls)}
@@ -538,7 +543,7 @@ def measure(gate, seconds: float, callers: int, seed: int) -> bool:
     size = len(samples) / 10  # the least of each tenth: a reply that nobody takes holds megabytes for a while
     tenths = [min(samples[int(n * size):int((n + 1) * size)], key=lambda sample: sample[1]) for n in range(10)]
     more, slope = tenths[-1][1] - tenths[5][1], 60 * statistics.linear_regression(*zip(*tenths[5:])).slope
-    print(f"memory of the worker, MB: {' '.join(f'{memory:.1f}' for _, memory in tenths)}; in the second half "
+    print(f"memory of a worker, MB: {' '.join(f'{memory:.1f}' for _, memory in tenths)}; in the second half "
           f"{slope:+.2f} a minute")
     musts = [(name, count, 0) for name, count in seen.items()]
     if seconds >= 120:  # in less these say nothing
@@ -556,13 +561,18 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--callers", type=int, default=16)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--poll", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.poll:
         poll(options.poll)
         return 0
-    print(f"soak: {options.seconds:g} s, {options.callers} callers, seed {options.seed}", flush=True)
-    with gateway(environ={name: str(value) for name, value in SETTINGS.items()}) as gate:
+    print(f"soak: {options.seconds:g} s, {options.callers} callers, {options.workers} workers, seed "
+          f"{options.seed}",
+          flush=True)
+    settings = {**SETTINGS, "WEB_CONCURRENCY": options.workers}
+    with gateway(environ={name: str(value) for name, value in settings.items()}) as gate:
+        assert until(lambda: len(gate.workers()) == options.workers)
         return not measure(gate, options.seconds, options.callers, options.seed)
 
 
