@@ -129,9 +129,8 @@ def test_every_code_of_the_source_stands_in_the_reference():
     codes = set(re.findall(r'\bcode(?: = |=)(?:code or )?"(\w+)"|"late": "(\w+)"', source))
     codes = {code for pair in codes for code in pair if code}
     known = {code for kind in KINDS for code in kind.codes}
-    # No caller sees these: one is in /ready's answer, at the next the caller has left, the last is a kept agent's,
-    # in whose place a new one answers.
-    assert len(codes) > 25 and codes - known == {"starting", "caller_left", "agent_gone"}
+    # No caller sees these two: one is in /ready's answer, with the other the caller has left.
+    assert len(codes) > 25 and codes - known == {"starting", "caller_left"}
 
 
 def test_every_header_that_a_browser_may_read_stands_in_the_reference(gate):
