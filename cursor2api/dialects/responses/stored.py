@@ -101,7 +101,7 @@ def cancel(asked: Asked) -> Answer:
 def input_items(asked: Asked) -> Answer:
     items, query = _asked_for(asked)["input"], asked.query
     limit, after = query.get("limit", "20"), query.get("after")
-    limit = integer(1, 100)(int(limit) if limit.isdecimal() else limit, "limit")
+    limit = integer(1, 100)(int(limit) if limit.isdecimal() and len(limit) < 9 else limit, "limit")
     if one_of("asc", "desc")(query.get("order", "desc"), "order") == "desc":
         items = items[::-1]
     if after is not None:
