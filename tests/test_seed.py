@@ -148,6 +148,17 @@ def test_equal_requests_at_the_same_time_wait_for_the_first():
         assert sorted(kind(each.result()) for each in waiting) == ["new"] + ["replay"] * 3
 
 
+def test_those_who_wait_for_an_equal_request_hold_up_no_health_check():
+    with gateway(environ={**KEYS, "THREADS": "8", "MAX_STREAMS": "4"}) as gate, ThreadPoolExecutor(20) as pool:
+        replies(gate, "one two", first=3)
+        asked = [pool.submit(gate.request, "POST", "/v1/chat/completions", json=ASK) for _ in range(20)]
+        assert until(lambda: sum(each.done() for each in asked) >= 14)  # no more wait than slots let them
+        assert not all(each.done() for each in asked) and gate.get("/health").ok
+        kinds = [kind(each.result()) for each in asked if each.result().status_code == 200]
+        assert kinds.count("new") == 1 and set(kinds) == {"new", "replay"}
+        assert {each.result().status_code for each in asked} == {200, 503}
+
+
 def test_a_reply_is_kept_for_its_time_and_no_longer():
     with gateway(environ={**KEYS, "SEED_REPLAY_S": "2"}) as gate:
         replies(gate, "first")

@@ -77,17 +77,18 @@ def _reply(dialect: Dialect, parsed: Parsed, request: ApiRequest, service: Servi
     config, caller, record = service.config, request.caller, request.record
     chat, wishes, ignored = parsed
     service.check_upstream(caller.upstream_key)
-    choice = service.choose(chat, caller.upstream_key, deadline.look)
-    record.model = choice.model.id
-    service.keys.allow(caller, choice.model.id)
     with ExitStack() as stack:
+        stack.enter_context(service.keys.streams(caller, chat.n))
+        record.queued = stack.enter_context(service.slot(chat.n, deadline.look))
+        choice = service.models.choose(chat.model, chat.reasoning_effort, caller.upstream_key, chat.think,
+                                       deadline.look)
+        record.model = choice.model.id
+        service.keys.allow(caller, choice.model.id)
         replay, conversations = _replay(chat, choice, request, service, stack), []
         pairs = replay.wait(deadline.look) if replay and "no-cache" not in str(request.cache_control) else None
         if pairs:
-            record.queued, record.agent = 0.0, "replay"
+            record.agent = "replay"
         else:
-            stack.enter_context(service.keys.streams(caller, chat.n))
-            record.queued = stack.enter_context(service.slot(chat.n, deadline.look))
             conversations = service.agents.open(chat, choice, caller.name, caller.upstream_key,
                                                 secrets.token_hex(4))
             for conversation in conversations:

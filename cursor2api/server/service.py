@@ -4,15 +4,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..agents.agents import Agents
-from ..chat import Chat
 from ..config import DEVELOPMENT_KEY, Config
 from ..errors import ApiError
-from ..models import Choice
 from .keys import Caller, Keys
 from .metrics import Metrics
 from .model_lists import Models
@@ -101,11 +99,6 @@ class Service:
         finally:
             self.slots.give(count)
             self.metrics.slot(-count)
-
-    def choose(self, chat: Chat, key: str, look: Callable[[], None]) -> Choice:
-        """The model that a chat asks for. A first list of models is waited for in a slot. Raises ApiError."""
-        with self.slot(1, look) if self.models.waits(key) else nullcontext():
-            return self.models.choose(chat.model, chat.reasoning_effort, key, chat.think, look)
 
     @contextmanager
     def parsing(self, size: int, look: Callable[[], None]) -> Iterator[None]:
