@@ -16,6 +16,7 @@ from cursor2api.errors import ApiError, BadRequest, KeyRefused, UpstreamCut, Ups
 from cursor2api.events import Finish, Reasoning, Text, ToolCall, Usage
 from cursor2api.fold import ReplySoFar
 from cursor2api.simulator import serve
+from cursor2api.state.store import Space
 
 COMPONENTS = json.loads((ROOT / "static/openapi.json").read_text("utf-8"))["components"]
 BODY, EVENT = (Draft202012Validator({"$ref": f"#/components/schemas/{name}", "components": COMPONENTS})
@@ -555,6 +556,16 @@ class Endless:
 def test_a_chain_is_bounded():
     with pytest.raises(BadRequest, match="previous_response_id: expected at most 1000 responses"):
         earlier_items(Options(store=Endless()), "resp_1")
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"\xff", b"[]", b"null", b"{}", b'{"response": 1, "input": []}',
+                                  b'{"response": {"output": "x"}, "input": []}'])
+def test_what_is_no_record_is_not_there(keeping, data):
+    space = Space(keeping.app.service.store, "responses", 10**6)
+    caller = keeping.app.service.keys.identify(["key"]).name
+    space.put(f"response/{caller}/resp_1", data, 60)
+    assert ask(keeping, previous_response_id="resp_1").json["error"]["code"] == "previous_response_not_found"
+    assert keeping.ask("/v1/responses/resp_1", "GET", reply=None).status_code == 404
 
 
 def turns(gates):

@@ -9,6 +9,12 @@ from conftest import MODEL, gateway, until
 from test_reuse import folded
 from test_service import WEATHER, events
 
+from cursor2api.chat import Chat
+from cursor2api.models import Choice, Model
+from cursor2api.server.replay import Replay
+from cursor2api.state.sqlite_store import SqliteStore
+from cursor2api.state.store import Store
+
 ASK = {"model": MODEL, "messages": [{"role": "user", "content": "Say something"}], "seed": 7}
 KEYS = {"API_KEY": "ann:0000,bob:second-key", "EXPOSE_THINKING": "true"}
 
@@ -179,3 +185,13 @@ def test_nothing_is_kept_and_the_seed_is_reported_where_it_has_no_effect(setting
 def test_without_a_seed_there_is_no_fingerprint(gate):
     assert "system_fingerprint" not in ask(gate, {**ASK, "seed": None}).json()
     assert "x-cursor2api-ignored" not in ask(gate, unlike(ASK, "reported")).headers
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"\xff", b"{}", b"[1]", b"[[[], [1], []]]",
+                                  b'[[[["Tool", "x"]], [1, 2], ["stop"]]]'])
+def test_what_is_no_reply_in_the_store_is_asked_anew(data):
+    store = Store(SqliteStore())
+    replay = Replay(store, 60, Chat("m", (), seed="1"), Choice(Model("m"), "m", (), False, False))
+    store.put("seed", replay._name, data, 60, 10**6)
+    assert replay.wait(lambda: None) is None
+    replay.end()

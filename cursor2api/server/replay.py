@@ -49,7 +49,7 @@ class Replay:
             if not self._held:  # else the reply may have come since it was looked for
                 time.sleep(LOOK_S)
                 look()
-        return _pairs(kept)
+        return iter(kept)
 
     def recorded(self, pairs: Iterable[tuple[int, Event]]) -> Iterator[tuple[int, Event]]:
         """Passes on the pairs, and keeps the reply if all of it is good."""
@@ -69,9 +69,13 @@ class Replay:
             self._held = False
             self._store.free(f"{SPACE}:{self._name}", 1)
 
-    def _kept(self) -> list | None:
+    def _kept(self) -> list[tuple[int, Event]] | None:
+        """The reply's pairs; None if there is none, or something else in its place."""
         data = self._store.get(SPACE, self._name)
-        return json.loads(data) if data else None
+        try:
+            return list(_pairs(json.loads(data))) if data else None
+        except (ValueError, TypeError, LookupError):
+            return None
 
 
 def _digest(*values: object) -> str:

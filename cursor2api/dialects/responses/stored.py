@@ -35,7 +35,7 @@ def earlier_items(options: Options, id: str | None) -> list[dict]:
         if len(records) >= MOST or size > LONGEST:
             raise BadRequest(f"previous_response_id: expected at most {MOST} responses with {LONGEST} bytes "
                              "before this one, got more", code="invalid_value", param="previous_response_id")
-        record = data and json.loads(data)
+        record = _read(data)
         if record is None:
             raise BadRequest(f"Previous response with id {at[:100]!r} not found.",
                              code="previous_response_not_found", param="previous_response_id")
@@ -66,8 +66,16 @@ def _data(options: Options, id: str) -> bytes | None:
 
 
 def _record(options: Options, id: str) -> dict | None:
-    data = _data(options, id)
-    return data and json.loads(data)
+    return _read(_data(options, id))
+
+
+def _read(data: bytes | None) -> dict | None:
+    """A record; None for what is none, as a store may hold anything."""
+    try:
+        record = json.loads(data or b"")
+        return record if isinstance(record["response"]["output"] + record["input"], list) else None
+    except (ValueError, TypeError, LookupError):
+        return None
 
 
 # Endpoints
