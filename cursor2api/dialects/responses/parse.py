@@ -188,22 +188,21 @@ def _kind(item: object, path: str) -> str:
 
 def _messages(items: list[Placed], declared: dict[str, Declared]) -> Iterator[Message]:
     names = {(tool.namespace, tool.name): name for name, tool in declared.items()}
-    called: Message | None = None  # the assistant's last message, for as long as calls may join it
+    said, calls = None, []  # the assistant's last message, for as long as calls may join it, and these
     for item, kind, path in items:
         if kind in _SILENT:
             continue
         if kind in _CALLS:
-            called = called or Message("assistant", ())
-            called = replace(called, tool_calls=(*called.tool_calls, _call(item, kind, path, names)))
+            calls.append(_call(item, kind, path, names))
             continue
         message = _message(item, kind, path)
-        if called:
-            yield called
-        called = message if message.role == "assistant" else None
-        if not called:
+        if said or calls:
+            yield replace(said or Message("assistant", ()), tool_calls=tuple(calls))
+        said, calls = message if message.role == "assistant" else None, []
+        if not said:
             yield message
-    if called:
-        yield called
+    if said or calls:
+        yield replace(said or Message("assistant", ()), tool_calls=tuple(calls))
 
 
 def _message(item: dict, kind: str, path: str) -> Message:
