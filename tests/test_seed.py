@@ -10,7 +10,9 @@ from test_reuse import folded
 from test_service import WEATHER, events
 
 from cursor2api.chat import Chat
+from cursor2api.events import Finish, Text, Usage
 from cursor2api.models import Choice, Model
+from cursor2api.server.record import RequestRecord
 from cursor2api.server.replay import Replay
 from cursor2api.state.sqlite_store import SqliteStore
 from cursor2api.state.store import Store
@@ -154,6 +156,28 @@ def test_equal_requests_at_the_same_time_wait_for_the_first():
         assert sorted(kind(each.result()) for each in waiting) == ["new"] + ["replay"] * 3
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("first", ["answered", "left"])
+def test_who_waits_for_an_equal_request_hears_that_it_is_alive(stream, first):
+    with gateway(environ={**KEYS, "FIRST_BYTE_S": "0.5", "HEARTBEAT_S": "0.1", "HEARTBEAT": "comment",
+                          "BODY_HEARTBEAT_S": "0.2"}) as gate:
+        gate.simulator.script({"replies": [{"text": "one two", "first": 3, "times": 1},
+                                           {"text": "three", "times": 1}]})
+        made = gate.request("POST", "/v1/chat/completions", json={**ASK, "stream": True}, stream=True)
+        assert until(lambda: len(gate.agents()) == 1)
+        with gate.request("POST", "/v1/chat/completions", json={**ASK, "stream": stream}, stream=True) as waits:
+            beats = waits.iter_lines()
+            assert "x-cursor2api-agent" not in waits.headers and len(gate.agents()) == 1
+            heard = [next(beats) for _ in range(5)]
+            assert (b": keep-alive" in heard) if stream else set(heard) == {b""}
+            if first == "left":
+                made.close()
+            said = b"\n".join(beats)
+        assert (b"one two" in said) == (first == "answered") and (b"three" in said) == (first == "left")
+        lines = until(lambda: len(found := gate.lines(route="chat_completions")) == 2 and found)
+        assert lines[-1]["agent"] == ("replay" if first == "answered" else "new")
+
+
 def test_those_who_wait_for_an_equal_request_hold_up_no_health_check():
     with gateway(environ={**KEYS, "THREADS": "8", "MAX_STREAMS": "4"}) as gate, ThreadPoolExecutor(20) as pool:
         replies(gate, "one two", first=3)
@@ -191,7 +215,9 @@ def test_without_a_seed_there_is_no_fingerprint(gate):
                                   b'[[[["Tool", "x"]], [1, 2], ["stop"]]]'])
 def test_what_is_no_reply_in_the_store_is_asked_anew(data):
     store = Store(SqliteStore())
-    replay = Replay(store, 60, Chat("m", (), seed="1"), Choice(Model("m"), "m", (), False, False))
+    replay = Replay(store, 60, Chat("m", (), seed="1"), Choice(Model("m"), "m", (), False, False),
+                    RequestRecord(time.monotonic), False)
     store.put("seed", replay._name, data, 60, 10**6)
-    assert replay.wait(lambda: None) is None
+    made = [(0, Text("made")), (0, Usage(1, 1)), (0, Finish("stop"))]
+    assert [*replay.pairs(lambda: made, lambda: None, 0)] == made
     replay.end()

@@ -14,6 +14,7 @@ from ..fold import ReplySoFar
 from ..models import Choice
 from ..prompt import VERSION
 from ..state.store import Store
+from .record import RequestRecord
 
 SPACE = "seed"
 LONGEST, ALL = 1_000_000, 16_000_000  # bytes of a reply, of all replies
@@ -30,28 +31,55 @@ def fingerprint(upstream: str, choice: Choice) -> str:
 class Replay:
     """The reply to one request, and to those that are equal but for whether they are streamed.
 
-    `wait` comes first, then `recorded` if there is no reply yet, `end` in any case. `terms` are what must be equal
+    `pairs` comes first, `end` in any case. `anew` leaves out what is kept, and `terms` are what must be equal
     beside the chat and the model.
     """
 
-    def __init__(self, store: Store, seconds: float, chat: Chat, choice: Choice, *terms: str):
+    def __init__(self, store: Store, seconds: float, chat: Chat, choice: Choice, record: RequestRecord, anew: bool,
+                 *terms: str):
         self._store, self._seconds, self._count, self._held = store, seconds, chat.n, False
+        self._record, self._anew = record, anew
+        self._reply: list[tuple[int, Event]] | None = None
         self._name = _digest(replace(chat, stream=False), choice.model.id, choice.params, choice.think, VERSION,
                              *terms)
 
-    def wait(self, look: Callable[[], None]) -> Iterator[tuple[int, Event]] | None:
-        """The (index of the choice, event) pairs of the reply that is kept. While an equal request is answered its
-        end is waited for, and `look` is called, which may raise. None: this request is the first."""
-        while not (kept := self._kept()):
-            if self._held:
-                return None
-            self._held = self._store.hold(f"{SPACE}:{self._name}", 1, 1)
-            if not self._held:  # else the reply may have come since it was looked for
-                time.sleep(LOOK_S)
-                look()
-        return iter(kept)
+    def pairs(self, begin: Callable[[], Iterable[tuple[int, Event]]], look: Callable[[], None],
+              seconds: float) -> Iterator[tuple[int, Event]]:
+        """The (index of the choice, event) pairs of the reply that is kept; if there is none, of the one that
+        `begin` makes, which is kept then. While an equal request is answered its end is waited for: here for that
+        time, with a `look` now and then, which may raise; after it the pairs are Waiting."""
+        end = time.monotonic() + seconds
+        while not self._known():
+            if time.monotonic() >= end:
+                return self._later(begin)
+            time.sleep(LOOK_S)
+            look()
+        return iter(self._reply) if self._reply else self._recorded(begin())
 
-    def recorded(self, pairs: Iterable[tuple[int, Event]]) -> Iterator[tuple[int, Event]]:
+    def end(self) -> None:
+        """Whoever waits for this reply has it, or makes one."""
+        if self._held:
+            self._held = False
+            self._store.free(f"{SPACE}:{self._name}", 1)
+
+    def _later(self, begin: Callable[[], Iterable[tuple[int, Event]]]) -> Iterator[tuple[int, Event]]:
+        while not self._known():
+            yield 0, Waiting()
+            time.sleep(LOOK_S)
+        yield from self._reply or self._recorded(begin())
+
+    def _known(self) -> bool:
+        """Whether the reply is there, or is this request's to make."""
+        if self._anew or self._held:
+            return True
+        if not (reply := self._kept()):
+            self._held = self._store.hold(f"{SPACE}:{self._name}", 1, 1)
+            reply = self._kept() if self._held else None  # it may have come since it was looked for
+        if reply:
+            self._reply, self._record.agent = reply, "replay"
+        return self._held or bool(reply)
+
+    def _recorded(self, pairs: Iterable[tuple[int, Event]]) -> Iterator[tuple[int, Event]]:
         """Passes on the pairs, and keeps the reply if all of it is good."""
         replies = [ReplySoFar() for _ in range(self._count)]
         for index, event in pairs:
@@ -62,12 +90,6 @@ class Replay:
             data = json.dumps([_row(reply) for reply in replies]).encode()
             if len(data) <= LONGEST:
                 self._store.put(SPACE, self._name, data, self._seconds, ALL)
-
-    def end(self) -> None:
-        """Whoever waits for this reply has it, or makes one."""
-        if self._held:
-            self._held = False
-            self._store.free(f"{SPACE}:{self._name}", 1)
 
     def _kept(self) -> list[tuple[int, Event]] | None:
         """The reply's pairs; None if there is none, or something else in its place."""

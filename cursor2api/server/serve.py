@@ -84,18 +84,11 @@ def _reply(dialect: Dialect, parsed: Parsed, request: ApiRequest, service: Servi
                                        deadline.look)
         record.model = choice.model.id
         service.keys.allow(caller, choice.model.id)
-        replay, conversations = _replay(chat, choice, request, service, stack), []
-        pairs = replay.wait(deadline.look) if replay and "no-cache" not in str(request.cache_control) else None
-        if pairs:
-            record.agent = "replay"
-        else:
-            conversations = service.agents.open(chat, choice, caller.name, caller.upstream_key,
-                                                secrets.token_hex(4))
-            for conversation in conversations:
-                stack.callback(conversation.end)
-            pairs = _replies(conversations, chat, service, record.id, partial(new_call_id, dialect.call_id))
-            stack.callback(pairs.close)
-            pairs = replay.recorded(pairs) if replay else pairs
+        replay = _replay(chat, choice, request, service, stack)
+        conversations: list[Conversation] = []
+        begin = partial(_begin, dialect, chat, choice, request, service, conversations,
+                        stack.enter_context(ExitStack()))
+        pairs = replay.pairs(begin, deadline.look, config.first_byte_s) if replay else begin()
         pairs = record.counted(deadline.over(pairs), chat.stream)
         identity = _identity(choice.name, record.id, conversations[0].whole.prompt_tokens if conversations else 0)
         if chat.seed:
@@ -115,12 +108,26 @@ def _reply(dialect: Dialect, parsed: Parsed, request: ApiRequest, service: Servi
             mimetype="text/event-stream", headers={**headers("in-stream"), **UNBUFFERED}))
 
 
+def _begin(dialect: Dialect, chat: Chat, choice: Choice, request: ApiRequest, service: Service,
+           conversations: list[Conversation], stack: ExitStack) -> Iterator[tuple[int, Event]]:
+    """The pairs of a reply that Cursor is asked for, and its conversations in `conversations`. Raises ApiError."""
+    caller, record = request.caller, request.record
+    conversations += service.agents.open(chat, choice, caller.name, caller.upstream_key, secrets.token_hex(4))
+    record.agent = conversations[0].kind
+    for conversation in conversations:
+        stack.callback(conversation.end)
+    pairs = _replies(conversations, chat, service, record.id, partial(new_call_id, dialect.call_id))
+    stack.callback(pairs.close)
+    return pairs
+
+
 def _replay(chat: Chat, choice: Choice, request: ApiRequest, service: Service, stack: ExitStack) -> Replay | None:
     """What equal requests share; None for one without a seed. What a caller's own key pays for is never shared."""
     config, caller = service.config, request.caller
     if not (chat.seed and config.seed_replay_s) or caller.upstream_key:
         return None
-    replay = Replay(service.store, config.seed_replay_s, chat, choice, caller.name, config.upstream_in_use,
+    replay = Replay(service.store, config.seed_replay_s, chat, choice, request.record,
+                    "no-cache" in str(request.cache_control), caller.name, config.upstream_in_use,
                     config.system_prompt_inject)
     stack.callback(replay.end)
     return replay
@@ -188,10 +195,10 @@ def _logged(events: Iterable[Event], id: str) -> Iterator[Event]:
 
 def _headers(conversations: list[Conversation], record: RequestRecord, ignored: tuple[str, ...],
              usage: str) -> dict[str, str]:
-    """What is known of a reply when its headers leave; a replay has no conversation."""
-    if conversations:
-        record.agent = conversations[0].kind
-    headers = {"x-cursor2api-agent": record.agent, "x-cursor2api-usage": usage}
+    """What is known of a reply when its headers leave."""
+    headers = {"x-cursor2api-usage": usage}
+    if record.agent:
+        headers["x-cursor2api-agent"] = record.agent
     if ignored:
         headers["x-cursor2api-ignored"] = ", ".join(ignored)
     if left_out := [f"{count} {what}" for conversation in conversations[:1] for count, what in (

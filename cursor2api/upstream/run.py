@@ -39,7 +39,9 @@ class Run:
         self._agent, self._queue = agent, queue or SimpleQueue()
         self._prompt: Prompt | None = prompt
         self._at_hand: deque[Event | Exception] = deque()
-        self._room = threading.Semaphore(ROOM)
+        self._room: SimpleQueue[None] = SimpleQueue()  # one for each saying that there is room for
+        for _ in range(ROOM):
+            self._room.put(None)
         self._told: SimpleQueue[bool] = SimpleQueue()  # whether to answer once more
         self._told.put(True)
         self._turn = self._speaking = 0  # how often the reply has asked again; for which of them the thread speaks
@@ -123,7 +125,7 @@ class Run:
 
     def _break_off(self, at_once: bool = False) -> None:
         self._broken_off.set()
-        self._room.release()  # for a thread that waits for room
+        self._room.put(None)  # for a thread that waits for room
         if (exchange := self._exchange) and (at_once or not exchange.patient):
             exchange.end(Ended())
 
@@ -133,7 +135,7 @@ class Run:
             run, turn, events = self._queue.get(timeout=seconds) if seconds else self._queue.get_nowait()
         except Empty:
             return False
-        run._room.release()
+        run._room.put(None)
         if turn == run._turn:
             run._at_hand.extend(events)
         return True
@@ -180,7 +182,7 @@ class Run:
 
     def say(self, *events: Event) -> None:
         """Says these together; waits while the caller is slow. Raises Ended."""
-        self._room.acquire()
+        self._room.get()
         self.check()
         if events and type(events[-1]) is Finish:
             self._exchange = None  # the call that brought it ends by itself, and its connection can be used again
