@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import pytest
 import redis
-from conftest import ROOT, free_port, gateway, until
+from conftest import MODEL, ROOT, free_port, gateway, until
+from test_load import LONG
 from test_responses import turns
 from test_reuse import KEEP, Talk, folded, left, prompts
 
@@ -181,15 +182,45 @@ def test_a_redis_that_is_down_means_no_reuse_and_no_error(server):
         assert gate.log().count("the store works again") == 1
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
-def test_a_redis_that_fails_in_mid_conversation_costs_the_agent_only(server, how):
+def restart(server):
+    server.stop()
+    server.start()
+
+
+FAULTS = {"dies": lambda server: server.process.kill(), "hangs": lambda server: server.process.send_signal(
+    signal.SIGSTOP), "is flushed": lambda server: server.client.flushall(), "is restarted": restart}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_redis_that_fails_in_mid_conversation_costs_the_agent_only(server, fault):
     with machines(server, count=1) as [gate]:
         talk = Talk(gate)
         talk.ask("My name is Ada")
-        server.process.send_signal(how)
+        FAULTS[fault](server)
         talk.ask("What is my name?")
         assert talk.kind == "new" and "Ada" in talk.messages[-1]["content"]
-        assert until(lambda: gate.agents()[1]["deleted"])
+        if fault in ("dies", "hangs"):
+            assert until(lambda: gate.agents()[1]["deleted"])
+        else:
+            talk.ask("What is my name, again?")
+            assert talk.kind == "reused" and "Ada" in talk.messages[-1]["content"]
+
+
+def test_limits_hold_for_all_machines(server):
+    keys = {"API_KEY": "default:0000,bob:bob-key,carol:carol-key",
+            "KEY_LIMITS": '{"bob": {"streams": 3}, "carol": {"requests_per_minute": 5}}'}
+    with machines(server, **keys) as gates:
+        def ask(turn, key, stream=False, **more):
+            body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "stream": stream, **more}
+            return gates[turn % 2].post(body, key, stream=stream)
+        assert [ask(n, "carol-key").status_code for n in range(8)] == [200] * 5 + [429] * 3
+        gates[0].simulator.script({"replies": [LONG]})
+        streams = [ask(n, "bob-key", stream=True) for n in range(6)]
+        assert [each.status_code for each in streams] == [200] * 3 + [429] * 3
+        for each in streams:
+            each.close()
+        gates[0].simulator.script(None)
+        assert until(lambda: ask(1, "bob-key", n=3).ok)
 
 
 @pytest.mark.parametrize("value", [
