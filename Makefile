@@ -1,13 +1,16 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run doctor test test-clients test-sdk lint bench soak screenshots
+.PHONY: run doctor docs test test-clients test-sdk lint bench soak screenshots
 
 run: .venv/run
 	@$(BIN)/python app.py
 
 doctor: .venv/run
 	@$(BIN)/python -m cursor2api.doctor $(ARGS)
+
+docs: .venv/run
+	@$(BIN)/python -m docs.tables
 
 test: .venv/test
 	@$(BIN)/python -m pytest -n 6 --dist worksteal

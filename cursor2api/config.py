@@ -277,8 +277,8 @@ class Config:
         "", _redis_url, "a Redis in which several machines keep agents and counts together; without it all "
         "workers of one machine do, in a file", repr=False)
     state_file: str = _option(
-        "", _text, "that file, where it shall stay for the next start to find its agents again; without it the "
-        "file goes with the service")
+        "", _text, "a file of this service alone for what its workers share, so that the next start finds its "
+        "agents again; without it the file is a temporary one and goes with the service")
     log_format: str = _option("logfmt", _one_of("logfmt", "json"), "one line a request, as logfmt or json")
     debug_content: bool = _option(
         False, _flag, "log prompts and replies in full, with DEBUG or without; for a private machine only")

@@ -52,12 +52,11 @@ def unset():
 
 
 @contextmanager
-def nginx(folder, url):
-    """Debian's nginx before a service; what it adds to a request is named by the path's first part."""
+def nginx(folder, places):
+    """Debian's nginx with these blocks `location`, as its address."""
     if not shutil.which("nginx"):
         pytest.skip("nginx is not installed (Debian: apt-get install nginx)")
     port = free_port()
-    places = "".join(f"location /{name}/ {{ proxy_pass {url}/; {added} }}\n" for name, added in PROXIED.items())
     temporary = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in (
         "client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     folder.chmod(0o755)
@@ -84,7 +83,8 @@ def refused(response):
 @pytest.mark.parametrize("which", [pytest.param("started", marks=root_only), "unset"])
 def test_a_proxy_of_another_user_gets_nothing_whatever_it_says(which, request, tmp_path):
     gate = request.getfixturevalue(which)
-    with nginx(tmp_path, gate.url) as url:
+    places = (f"location /{name}/ {{ proxy_pass {gate.url}/; {added} }}" for name, added in PROXIED.items())
+    with nginx(tmp_path, "\n".join(places)) as url:
         for name in PROXIED:
             for headers in ASKED, {**ASKED, "Host": urlsplit(gate.url).netloc}:
                 assert requests.get(f"{url}/{name}/health", headers=headers, timeout=10).ok

@@ -105,14 +105,14 @@ FAILS = [
     ("no plan", refused("create", status=403, code="plan_required"), {},
      "a chat, by an agent without a repository", "plan_required", "plan has no cloud agents"),
     ("a failed chat", said("one word", status="ERROR", text="x"), {},
-     "a chat, by an agent without a repository", "run_failed", "README.md"),
+     "a chat, by an agent without a repository", "run_failed", "docs/errors.md"),
     ("a failed stream", said("1 to 20", status="ERROR", text="one"), {}, "a streamed chat", "run_failed",
-     "README.md"),
+     "docs/errors.md"),
     ("no tool call", {"replies": [{"when": when, "text": "It is sunny.", "times": 0}
                                   for when in ("get_weather", "called no tool")]}, {}, "a tool call",
-     "no_tool_call", "README.md"),
+     "no_tool_call", "docs/errors.md"),
     ("no cancel", said("1 to 2000", create={"status": 400, "times": 0}), {}, "a cancel", "Cursor refused",
-     "README.md"),
+     "docs/errors.md"),
     ("an agent stays", refused("delete", status=500), {}, "nothing is left behind", "4 agents are left",
      "https://cursor.com/agents"),
 ]

@@ -227,7 +227,7 @@ def _stream(ask: "Caller") -> Finding | str:
         raise Failed("the stream ended without a text or its finish", "try again; a router may cut streams")
     detail = f"first token after {first:.1f} s, whole after {ask.seconds:.1f} s"
     return detail if first < SLOW_S else Finding(
-        WARN, detail=detail, advice="a fresh cloud agent takes about a minute: README.md, Upstreams")
+        WARN, detail=detail, advice="a fresh cloud agent takes about a minute: docs/upstreams.md")
 
 
 def _tool(ask: "Caller") -> str:
@@ -321,7 +321,7 @@ class Caller:
 def _checked(reply: dict) -> dict:
     if error := reply.get("error"):
         raise Failed(f"{error['code'] or error['type']}: {error['message']}",
-                     ADVICE.get(error["code"], "README.md, Errors, says what this code means"))
+                     ADVICE.get(error["code"], "docs/errors.md says what to do about this code"))
     return reply
 
 

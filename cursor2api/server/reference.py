@@ -1,4 +1,4 @@
-"""What the service is and does, as data: the page shows it, README.md's tables are checked against it.
+"""What the service is and does, as data: the page shows it, docs/tables.py writes it into the documents.
 
 Pure; everything is made of what the code itself works with, the replies by the dialect's own writer.
 """
