@@ -83,7 +83,7 @@ class Prompt:
     """What we will send upstream for a chat.
 
     `params` are Cursor's own model parameters as (id, value). `briefing` is how its agent then knows the
-    conversation.
+    conversation. `too_long`: turns of a whole_history would have to be left out, so no agent may be told it.
     """
 
     model: str
@@ -92,6 +92,7 @@ class Prompt:
     images: tuple[Image, ...]
     briefing: Briefing
     images_left_out: int = 0
+    too_long: bool = False
 
     @property
     def open_mark(self) -> str:
@@ -115,9 +116,8 @@ class Prompt:
 
 def plan(chat: Chat, model: str, params: tuple[tuple[str, str], ...], nonce: str, *,
          inject: str = "", max_length: int = 0, think: bool = False, require_call: bool = False) -> Prompt:
-    """The plan for a chat. `max_length` is in characters, 0 for none; `think` asks for thinking by
-    instruction; `require_call` asks for a tool call whatever the chat's tool_choice is. Raises BadRequest for a
-    whole_history that is longer."""
+    """The plan for a chat. `max_length` is in characters, 0 for none; `think` asks for thinking by instruction;
+    `require_call` asks for a tool call whatever the chat's tool_choice is."""
     start = next((at for at, message in enumerate(chat.messages) if message.role != "system"), len(chat.messages))
     head = RULES + _system(chat.messages[:start], nonce, inject)
     catalog = _catalog(chat)
@@ -126,26 +126,25 @@ def plan(chat: Chat, model: str, params: tuple[tuple[str, str], ...], nonce: str
     units = _units(messages)
     rendered = ["\n\n".join(_blocks(unit, nonce)) for unit in units]
     dropped: set[int] = set()
-    if max_length:
-        size = len(head) + sum(len(text) + 2 for text in (*rendered, tail) if text)
-        for indices in _expendable(units):
-            if size <= max_length:
-                break
-            if chat.whole_history:
-                raise _too_long("\n\n".join(filter(None, [head, *rendered, tail])), max_length)
-            dropped.update(indices)
-            size -= sum(len(rendered[index]) + 2 for index in indices)
+    size = len(head) + sum(len(text) + 2 for text in (*rendered, tail) if text)
+    expendable = _expendable(units) if 0 < max_length < size else []
+    for indices in () if chat.whole_history else expendable:
+        if size <= max_length:
+            break
+        dropped.update(indices)
+        size -= sum(len(rendered[index]) + 2 for index in indices)
     kept = [index for index in range(len(units)) if index not in dropped]
     messages = [message for index in kept for message in units[index]]
     return Prompt(
         model=model, params=params, images=_images(messages), images_left_out=images_left_out,
         text="\n\n".join([head, *(rendered[index] for index in kept), *([tail] if tail else [])]),
-        briefing=Briefing(nonce, _digest(catalog), sum(map(len, units)) - len(messages)))
+        briefing=Briefing(nonce, _digest(catalog), sum(map(len, units)) - len(messages)),
+        too_long=chat.whole_history and bool(expendable))
 
 
-def _too_long(text: str, max_length: int) -> BadRequest:
+def too_long(whole: Prompt, max_length: int) -> BadRequest:
     """In words by which Anthropic's clients know that they must shorten the conversation."""
-    return BadRequest(f"prompt is too long: {tokens(text)} tokens > {max_length // 4} maximum",
+    return BadRequest(f"prompt is too long: {whole.prompt_tokens} tokens > {max_length // 4} maximum",
                       code="prompt_too_long", param="messages")
 
 
@@ -166,9 +165,9 @@ def follow_up(whole: Prompt, chat: Chat, known: Briefing, *, max_length: int = 0
     tail = _rules(chat, known.nonce, tools, KNOWN_SCHEMA, think, require_call, bool(known.tools))
     blocks = [block for unit in _units(new) for block in _blocks(unit, known.nonce)][1:]
     prompt = "\n\n".join([FOLLOW_UP, *blocks, *([tail] if tail else [])])
-    if max_length and len(prompt) > max(max_length, len(whole.text)):
+    if max_length and len(prompt) > max(max_length, 0 if whole.too_long else len(whole.text)):
         return None
-    return replace(whole, text=prompt, images=_images(new), images_left_out=images_left_out,
+    return replace(whole, text=prompt, images=_images(new), images_left_out=images_left_out, too_long=False,
                    briefing=replace(known, tools=_digest(catalog) or known.tools))
 
 
