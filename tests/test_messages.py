@@ -498,10 +498,16 @@ def test_a_stop_sequence_is_named(service):
         assert message["content"] == [text("one two ")]
 
 
+def betas(names):
+    return {"headers": {"anthropic-beta": names}}
+
+
 def test_thinking_is_shown_on_wish_and_hidden_by_default(service):
     reply, asked = {"thinking": "hm", "text": "so"}, {"thinking": {"type": "adaptive"}}
     for setting, body, shown in [("false", asked, False), ("true", asked, True), ("true", {}, False),
-                                 ("true", {"thinking": {"type": "adaptive", "display": "omitted"}}, False)]:
+                                 ("true", {"thinking": {"type": "adaptive", "display": "omitted"}}, False),
+                                 ("true", asked | betas("effort-2025-11-24, redact-thinking-2026-02-12"), False),
+                                 ("true", asked | betas("effort-2025-11-24, context-1m-2025-08-07"), True)]:
         one = service(EXPOSE_THINKING=setting)
         response = one.ask(reply=reply, **body)
         assert response.json["content"] == [THOUGHT] * shown + [text("so")]
