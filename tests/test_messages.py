@@ -498,10 +498,16 @@ def test_a_stop_sequence_is_named(service):
         assert message["content"] == [text("one two ")]
 
 
+def betas(names):
+    return {"headers": {"anthropic-beta": names}}
+
+
 def test_thinking_is_shown_on_wish_and_hidden_by_default(service):
     reply, asked = {"thinking": "hm", "text": "so"}, {"thinking": {"type": "adaptive"}}
     for setting, body, shown in [("false", asked, False), ("true", asked, True), ("true", {}, False),
-                                 ("true", {"thinking": {"type": "adaptive", "display": "omitted"}}, False)]:
+                                 ("true", {"thinking": {"type": "adaptive", "display": "omitted"}}, False),
+                                 ("true", asked | betas("effort-2025-11-24, redact-thinking-2026-02-12"), False),
+                                 ("true", asked | betas("effort-2025-11-24, context-1m-2025-08-07"), True)]:
         one = service(EXPOSE_THINKING=setting)
         response = one.ask(reply=reply, **body)
         assert response.json["content"] == [THOUGHT] * shown + [text("so")]
@@ -537,12 +543,32 @@ def turns(count, size):
 def test_a_conversation_that_is_too_long_is_refused_so_that_its_caller_shortens_it(service):
     one = service(MAX_INPUT_LENGTH="2000", KEEP_AGENTS="9")
     short = one.ask(messages=HI).json["content"][0]["text"]
-    response = one.ask(messages=[*HI, {"role": "assistant", "content": short},
-                                 {"role": "user", "content": "x" * 2000}])
-    assert response.status_code == 400 and response.json["error"]["type"] == "invalid_request_error"
-    assert re.fullmatch(r"prompt is too long: \d+ tokens > 500 maximum", response.json["error"]["message"])
+    talk = [*HI, {"role": "assistant", "content": short}, {"role": "user", "content": "x" * 2000}]
+    for stream in (False, True):  # the first time an agent knows the conversation, but not what is new
+        response = one.ask(messages=talk, stream=stream)
+        assert response.status_code == 400 and response.json["error"]["type"] == "invalid_request_error"
+        assert re.fullmatch(r"prompt is too long: \d+ tokens > 500 maximum", response.json["error"]["message"])
     one.app.service.close()
-    assert all(agent["deleted"] for agent in one.agents())  # the one that knew the conversation, too
+    assert [agent["deleted"] for agent in one.agents()] == [True]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+def test_a_conversation_may_be_as_long_as_its_agent_knows_it(service, stream):
+    """Where chat completions would leave nothing out, nothing is refused."""
+    one = service(MAX_INPUT_LENGTH="2000", KEEP_AGENTS="9")
+
+    def say(talk, **options):
+        response = one.ask(messages=talk, stream=stream, **options)
+        if response.status_code == 200:
+            made = folded(read(response)) if stream else response.json
+            talk += [{"role": "assistant", "content": made["content"]}, {"role": "user", "content": "x" * 500}]
+        return response
+    talk = [{"role": "user", "content": "x" * 500}]
+    kinds = [say(talk).headers["x-cursor2api-agent"] for _ in range(6)]
+    assert kinds == ["new", *["reused"] * 5] and len(str(talk)) > 3000
+    lost = say(talk, reply={"follow_up": {"status": 404, "code": "agent_not_found", "times": 0}})
+    assert lost.status_code == 400 and lost.json["error"]["message"].startswith("prompt is too long: ")
+    assert len(one.agents()) == 1
 
 
 COUNTED = [

@@ -29,13 +29,25 @@ def assistant(text):
     return {"role": "assistant", "content": text}
 
 
-def test_system_text_leads_and_tools_come_last():
-    prompt = made([user("question"), {"role": "developer", "content": "be brief"}, CALL, RESULT,
-                   {"role": "system", "content": "be kind"}], {"tools": TOOLS}, inject="injected").text
-    marks = ["be brief", "be kind", "injected", "</system_n0nce>", "question", '"arguments": {"x": 1}',
-             '<tool_n0nce id="call_a" name="f">', "result", '{"name": "f"', "TOOL_NAME"]
+def test_system_text_stands_in_its_place_and_tools_come_last():
+    prompt = made([{"role": "system", "content": "be brief"}, {"role": "developer", "content": "be kind"},
+                   user("question"), {"role": "developer", "content": "be French"}, CALL,
+                   {"role": "system", "content": "be late"}, RESULT, {"role": "system", "content": " "},
+                   user("go on"), {"role": "system", "content": "be quick"}],
+                  {"tools": TOOLS}, inject="injected").text
+    marks = ["<system_n0nce>", "be brief", "be kind", "injected", "</system_n0nce>", "question",
+             "<system_n0nce>\nbe French\n</system_n0nce>", '"arguments": {"x": 1}',
+             '<tool_n0nce id="call_a" name="f">', "result", "be late", "go on", "be quick", '{"name": "f"',
+             "TOOL_NAME"]
     places = [prompt.index(mark) for mark in marks]
-    assert places == sorted(places)
+    assert places == sorted(places) and prompt.count("</system_n0nce>") == 4
+
+
+def test_a_conversation_that_goes_on_has_a_prompt_that_begins_as_before():
+    before = [user("one"), {"role": "system", "content": "s"}, assistant("first"), user("two")]
+    prompt = made(before).text
+    for role in ("system", "user"):
+        assert made([*before, assistant("second"), {"role": role, "content": "x"}]).text.startswith(prompt)
 
 
 def test_a_custom_tool_is_shown_with_its_format_and_the_raw_form():
@@ -186,7 +198,8 @@ HISTORIES = [
     ("an empty result", [CALL, {**RESULT, "content": ""}],
      [("assistant", "", '<call_n0nce>{"id": "call_a", "name": "f", "arguments": {"x": 1}}</call_n0nce>'),
       ("tool", ' id="call_a" name="f"', "")]),
-    ("system text is no part of it", [{"role": "system", "content": "s"}, user("a")], [("user", "", "a")]),
+    ("system text that leads is no part of it", [{"role": "system", "content": "s"}, user("a")],
+     [("user", "", "a")]),
 ]
 
 
@@ -207,6 +220,11 @@ TRIMS = [
     ("a call with its result", [user("ask"), CALL, {**RESULT, "content": LONG}, CALL, RESULT], 900, 2,
      ["ask", "result"]),
     ("never the end", [user("ask"), CALL, {**RESULT, "content": LONG}], 10, 0, ["ask", LONG]),
+    ("never system text in its place", [user("OLD"), {"role": "system", "content": LONG}, assistant("OLD"),
+                                        user("end")], 10, 2, [LONG, "end"]),
+    ("never what is followed by system text alone", [
+        user("ask"), CALL, RESULT, {**CALL, "content": "so"}, {**RESULT, "content": LONG},
+        {"role": "system", "content": "s"}], 10, 2, ["ask", "so", LONG]),
 ]
 
 
@@ -362,6 +380,9 @@ def test_only_what_is_new_is_told():
     result = told([*HISTORY, user("two"), user("three")])
     assert [block[2] for block in blocks(result.text)] == ["two", "three"]
     assert result.text.startswith(FOLLOW_UP) and "<system_" not in result.text
+    later = {"role": "developer", "content": "be brief"}
+    told_later = told([*HISTORY, user("two"), later, user("three")]).text
+    assert result.text == told_later.replace("<system_n0nce>\nbe brief\n</system_n0nce>\n\n", "", 1) != told_later
     assert (result.model, result.open_mark, result.briefing) == ("m", "<call_n0nce>", Briefing("n0nce", "", 0))
 
 

@@ -733,7 +733,18 @@ def test_system_text_that_comes_later_is_told_as_such(gate):
     talk.ask("One")
     talk.ask({"role": "system", "content": "Be brief from now on."}, "Two")
     assert talk.kind == "reused"
-    assert "\n<system_" in prompts(gate)[0][1] and "Be brief from now on." in prompts(gate)[0][1]
+    talk.ask("Three", {"role": "system", "content": "Be long again."})
+    assert talk.kind == "reused"
+    other = Talk(gate)
+    other.messages = [*talk.messages[:-1], {"role": "assistant", "content": "Something else"}]
+    other.ask("Four")
+    assert other.kind == "new"
+    (_, second, third), (whole,) = prompts(gate)
+    for prompt, words in ((second, ["Be brief from now on.", "Two"]), (third, ["Three", "Be long again."]),
+                          (whole, ["One", "Be brief from now on.", "Two", "Three", "Be long again.", "Four"])):
+        places = [prompt.index(word) for word in words]
+        assert places == sorted(places)
+        assert prompt.count("\n<system_") == sum(word.startswith("Be") for word in words)
 
 
 def test_who_knows_the_tags_nonce_gets_a_new_agent_with_another(gate):

@@ -1,6 +1,7 @@
 """The service as its users meet it: real gunicorn, real sockets, the official client, a simulator."""
 
 import json
+import re
 import socket
 import ssl
 from http.client import HTTPConnection, HTTPSConnection
@@ -257,21 +258,31 @@ def test_what_cursor_said_arrives_once_whatever_befalls_its_stream(gate, fault):
     assert settled(gate)
 
 
-def test_a_caller_who_leaves_ends_the_run(gate):
+# A dialect's path, what it is asked, and what is seen of a stream before its caller leaves.
+ASKED_SLOWLY = [
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "SLOW"}]}, b'"content":"'),
+    ("/v1/responses", {"input": "SLOW"}, b"response.output_text.delta"),
+    ("/v1/messages", {"max_tokens": 99, "messages": [{"role": "user", "content": "SLOW"}]}, b"text_delta")]
+
+
+@pytest.mark.parametrize("path, asked, seen", ASKED_SLOWLY, ids=[row[0] for row in ASKED_SLOWLY])
+def test_a_caller_who_leaves_ends_the_run(gate, path, asked, seen):
     for stream in (True, False):
         gate.simulator.forget()
-        url = urlsplit(gate.url)
-        data = json.dumps({"model": MODEL, "stream": stream, "messages": [
-            {"role": "user", "content": "SLOW"}]}).encode()
+        url, got = urlsplit(gate.url), b""
+        data = json.dumps({"model": MODEL, "stream": stream, **asked}).encode()
         with socket.create_connection((url.hostname, url.port)) as caller:
-            caller.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\napi-key: 0000\r\n"
+            caller.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\napi-key: 0000\r\n"
                            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
-                           % (len(data), data))
-            if stream:
-                assert caller.recv(100)
+                           % (path.encode(), len(data), data))
+            while stream and seen not in got:
+                got += caller.recv(65536)
             assert until(lambda: gate.agents() and gate.agents()[-1]["runs"])
         assert settled(gate)
         assert gate.agents()[-1]["runs"][0]["status"] == "CANCELLED"
+        assert until(lambda: "cursor2api_slots_used 0" in gate.get("/metrics").text)
+        for id in re.findall(rb"resp_\w+", got)[:1]:
+            assert gate.get(f"/v1/responses/{id.decode()}").status_code == 404
 
 
 def test_a_slow_start_shows_a_heartbeat():

@@ -23,14 +23,15 @@ class Conversation:
 
     `kind` says whose words they are: a new agent's, a reused or a warm one's; `prompt` is what it was told.
     `keep(conversation, text, calls)` is None where agents are not kept. `over(agent)` is called when a run has
-    been told to end.
+    been told to end. `refused` is why no new agent may take over, if none may.
     """
 
     def __init__(self, open: Callable, whole: Prompt, kind: str = "new", first: Prompt | None = None,
-                 agent: str | None = None, keep: Callable | None = None, over: Callable = lambda agent: None):
+                 agent: str | None = None, keep: Callable | None = None, over: Callable = lambda agent: None,
+                 refused: ApiError | None = None):
         self._open: Callable | None = open
         self.whole, self.prompt, self.kind = whole, first or whole, kind
-        self._keep, self._over = keep, over
+        self._keep, self._over, self._refused = keep, over, refused
         self._run = open(self.prompt, agent=agent) if agent else open(whole)
 
     def __iter__(self) -> Iterator[Event]:
@@ -48,9 +49,12 @@ class Conversation:
                     raise
 
     def renew(self, error: ApiError) -> bool:
-        """After a failure before anything has left: whether the next events are a new agent's."""
+        """After a failure before anything has left: whether the next events are a new agent's. Raises why none may
+        take over."""
         if self.kind == "new" or self._open is None:
             return False
+        if self._refused:
+            raise self._refused
         log.info("a new agent takes over", extra={"facts": {"from": self.kind, "why": error.code}})
         self.end()
         self.kind, self.prompt = "new", self.whole

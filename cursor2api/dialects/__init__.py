@@ -6,8 +6,8 @@ What else an API has beside its chats is a Route. To add a dialect, write its fi
 other line may have to know which one it serves.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from ..chat import Chat
@@ -33,13 +33,14 @@ class Store(Protocol):
 @dataclass(frozen=True, slots=True)
 class Options:
     """What the operator's settings say of requests; `caller` is the name of the caller's key. Without a `store`
-    nothing is kept, with one for `store_s` seconds."""
+    nothing is kept, with one for `store_s` seconds. `headers` are those of Dialect.headers that came."""
 
     max_n: int = 4
     strict_params: bool = False  # refuse what would only be reported as ignored
     caller: str = ""
     store: Store | None = None
     store_s: float = 3600
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Parsed(NamedTuple):

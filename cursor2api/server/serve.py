@@ -153,7 +153,8 @@ def _prompt_tokens(service: Service, key: str, chat: Chat) -> int:
 def _options(request: ApiRequest, service: Service) -> Options:
     config = service.config
     store = Space(service.store, "responses", config.responses_mb * 1_000_000) if config.responses_s else None
-    return Options(config.max_n, config.strict_params, request.caller.name, store, config.responses_s)
+    headers = {name: request.headers[name] for name in request.dialect.headers if name in request.headers}
+    return Options(config.max_n, config.strict_params, request.caller.name, store, config.responses_s, headers)
 
 
 def _identity(model: str, request: str, prompt_tokens: int = 0) -> Identity:

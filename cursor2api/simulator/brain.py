@@ -137,7 +137,7 @@ def calls(reading: Reading, message: str) -> str:
         return "\n".join(call(reading, name, arguments) for name, arguments in given)
     since = reading.blocks[reading.last("user") + 1:]
     made = {match for role, attributes, content in since for match in re.findall(
-        r'name=?"?:?\s*"([^"]+)"', attributes if role == "tool" else content)}
+        r'name=?"?:?\s*"([^"]+)"', attributes if role == "tool" else content * (role == "assistant"))}
     wanted = named(message, tools)
     if not wanted and re.search(r"(?i)\bmust (?:call|use)\b", rules):
         wanted = named(rules, tools)[:1] or list(tools)[:1]

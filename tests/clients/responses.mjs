@@ -28,6 +28,15 @@ for (const stream of [false, true]) {
   input.push(...response.output, {type: "function_call_output", call_id: call.call_id, output: "18 degrees"});
   assert((await api.create({model, input, tools})).output_text.includes("18 degrees"));
 }
+const told = await api.create({model, input: "My name is Ann."});
+for (const stream of [false, true]) {
+  const next = {model, input: "What is my name?", previous_response_id: told.id};
+  const known = stream ? await api.stream(next).finalResponse() : await api.create(next);
+  assert.equal(known.output_text, "Your name is Ann.");
+  assert.equal((await api.retrieve(known.id)).previous_response_id, told.id);
+}
+await assert.rejects(api.create({model, input: "x", previous_response_id: "resp_0"}),
+  (error) => error instanceof OpenAI.BadRequestError && error.code === "previous_response_not_found");
 const Person = z.object({name: z.string(), age: z.number()});
 const ada = await api.parse({model, input: "Ada is 36", text: {format: zodTextFormat(Person, "person")}});
 assert.equal(ada.output_parsed.age, 36);
@@ -42,10 +51,26 @@ let text = "";
 for await (const piece of streamText(options).textStream) text += piece;
 assert(text.includes("18"));
 assert.equal(called, 2);
+
+// By default it refers to the answers that are stored, and does not send them.
+let sent;
+const fetched = (url, request) => { sent = JSON.parse(request.body); return fetch(url, request); };
+const storing = {...options, prompt: undefined, providerOptions: undefined,
+  model: createOpenAI({baseURL: process.argv[2] + "/v1", apiKey: "0000", fetch: fetched})(model)};
+const messages = [];
+for (const [content, answer] of [["My name is Ann.", "Ann"], [ask, "18 degrees"],
+  ["What is my name?", "Your name is Ann."]]) {
+  messages.push({role: "user", content});
+  const result = await generateText({...storing, messages});
+  assert(result.text.includes(answer), result.text);
+  messages.push(...result.response.messages);
+}
+assert.equal(sent.input.filter((item) => item.type === "item_reference").length, 2);
+assert.equal(called, 3);
 const object = await generateText({...options, tools: undefined, prompt: "Ada is 36",
   output: Output.object({schema: Person})});
 assert.equal(object.output.age, 36);
 const cut = await generateText({...options, stopWhen: stepCountIs(1), maxOutputTokens: 2});
 assert.equal(cut.finishReason, "length");
-assert.equal(called, 2);
+assert.equal(called, 3);
 console.log("ok");

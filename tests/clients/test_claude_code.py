@@ -1,16 +1,21 @@
-"""Claude Code, unmodified: `claude -p` with a home of its own and no traffic but to the service."""
+"""Claude Code, unmodified, with a home of its own and no traffic but to the service: `claude -p`, and once in a
+terminal."""
 
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from conftest import MODEL, UPSTREAMS, gateway  # noqa: E402
+from conftest import MODEL, UPSTREAMS, gateway, until  # noqa: E402
 
 CLAUDE = HERE / "node_modules/.bin/claude"
 AGE = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
@@ -24,16 +29,52 @@ class Claude:
         self.work.mkdir()
         gate.simulator.forget()
 
-    def ask(self, text, *options, key="0000", model=MODEL, **environ):
+    def environ(self, key="0000", model=MODEL, **more):
         names = ("ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL",
                  "ANTHROPIC_DEFAULT_HAIKU_MODEL")
-        environ = {
+        return {
             "PATH": os.environ["PATH"], "HOME": str(self.home), "DISABLE_AUTOUPDATER": "1",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "ANTHROPIC_BASE_URL": self.gate.url,
-            "ANTHROPIC_AUTH_TOKEN": key, **dict.fromkeys(names, model), **environ}
-        run = subprocess.run([CLAUDE, "-p", text, *options], cwd=self.work, env=environ, stdin=subprocess.DEVNULL,
-                             text=True, capture_output=True, timeout=100)
+            "ANTHROPIC_AUTH_TOKEN": key, **dict.fromkeys(names, model), **more}
+
+    def ask(self, text, *options, **environ):
+        run = subprocess.run([CLAUDE, "-p", text, *options], cwd=self.work, env=self.environ(**environ),
+                             stdin=subprocess.DEVNULL, text=True, capture_output=True, timeout=100)
         return run.returncode, run.stdout.strip()
+
+    @contextmanager
+    def terminal(self):
+        """It runs in a terminal: `write(text)` is what its user types, `shows(text)` waits for text without
+        spaces. Ctrl-C, twice, ends it."""
+        (self.home / ".claude.json").write_text(json.dumps({
+            "hasCompletedOnboarding": True, "projects": {str(self.work): {"hasTrustDialogAccepted": True}}}))
+        ours, its = pty.openpty()
+        screen = bytearray()
+
+        def read():
+            with suppress(OSError):  # at its end
+                while True:
+                    screen.extend(os.read(ours, 65536))
+
+        def shows(text):
+            return until(lambda: text in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.decode("utf-8", "replace")))
+
+        def write(text):
+            return os.write(ours, text.encode())
+
+        process = subprocess.Popen([CLAUDE], cwd=self.work, env=self.environ(TERM="xterm-256color"), stdin=its,
+                                   stdout=its, stderr=its, start_new_session=True)
+        os.close(its)
+        reader = Thread(target=read, daemon=True)
+        reader.start()
+        try:
+            yield write, shows
+            assert until(lambda: write("\x03") and process.poll() is not None) and process.returncode == 0
+        finally:
+            process.kill()
+            process.wait()
+            reader.join(10)
+            os.close(ours)
 
     def prompts(self):
         return [run["prompt"] for agent in self.gate.agents() for run in agent["runs"]]
@@ -95,6 +136,28 @@ def test_a_deferred_tool_is_told_once_it_was_searched_for(claude):
     assert "The tool WebFetch can now be called." in then and '{"name": "WebFetch"' in then
 
 
+def test_a_web_search_fails_in_words_that_the_model_reads(claude):
+    """Claude Code makes it a request of its own, whose one tool would run at Anthropic."""
+    claude.script(call("WebSearch", query="news of today"), {"text": "done"})
+    assert claude.ask("Search", "--allowedTools", "WebSearch", ENABLE_TOOL_SEARCH="false") == (0, "done")
+    assert [line["status"] for line in claude.gate.lines(route="messages")][-3:] == ["200", "400", "200"]
+    assert "Anthropic's own tools cannot run here, got \"web_search_" in claude.prompts()[-1]
+
+
+def test_a_conversation_in_a_terminal(claude):
+    before = len(claude.gate.lines(route="messages"))
+    claude.script({"text": "First-answer."}, {"text": "Second-answer."})
+    with claude.terminal() as (write, shows):
+        assert shows("shortcuts")
+        for word in ("First", "Second"):
+            write(f"{word}-question")
+            assert shows(f"{word}-question")
+            write("\r")
+            assert shows(f"{word}-answer.")
+    kinds = [line["agent"] for line in claude.gate.lines(route="messages")[before:]]
+    assert kinds == ["new", "reused"] and "Second-question" in claude.prompts()[-1]
+
+
 @pytest.mark.parametrize("change, words", [({"key": "wrong"}, "Failed to authenticate"),
                                            ({"model": "nope"}, "may not exist")])
 def test_what_is_wrong_is_said_at_once(claude, change, words):
@@ -116,9 +179,6 @@ def test_no_thinking_on_wish(claude):
 
 
 def test_a_conversation_that_is_too_long_is_compacted(claude, tmp_path):
-    version = subprocess.run([CLAUDE, "--version"], text=True, capture_output=True, timeout=30).stdout
-    if [*map(int, version.split()[0].split("."))] < [2, 1, 332]:
-        pytest.skip("2.1.197, the newest for Node 20, gives up in this mode; 2.1.332 compacts")
     claude.ask("Hello")
     limit = len(claude.prompts()[0]) + 12_000
     with gateway(upstream="cloud", environ={"MAX_INPUT_LENGTH": str(limit)}) as gate:

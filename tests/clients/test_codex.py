@@ -23,6 +23,15 @@ request_max_retries = 4
 stream_max_retries = {stream_max_retries}
 stream_idle_timeout_ms = {stream_idle_timeout_ms}
 """
+BUILT_IN = """
+model = "{model}"
+openai_base_url = "{url}/v1"
+"""
+SERVER = f"""
+[mcp_servers.sky]
+command = "{sys.executable}"
+args = ["{Path(__file__).resolve().parent / "weather_server.py"}"]
+"""
 
 
 class Codex:
@@ -33,9 +42,9 @@ class Codex:
         self.home.mkdir()
         self.project.mkdir()
 
-    def __call__(self, *asked, model=MODEL, stream_max_retries=2, stream_idle_timeout_ms=300_000):
-        """The items of what Codex did, and what it wrote to stderr."""
-        (self.home / "config.toml").write_text(CONFIG.format(
+    def __call__(self, *asked, config=CONFIG, model=MODEL, stream_max_retries=2, stream_idle_timeout_ms=300_000):
+        """The items of what Codex did, and all that it wrote."""
+        (self.home / "config.toml").write_text(config.format(
             url=self.gate.url, model=model, stream_max_retries=stream_max_retries,
             stream_idle_timeout_ms=stream_idle_timeout_ms))
         run = subprocess.run(
@@ -43,7 +52,7 @@ class Codex:
              "--dangerously-bypass-approvals-and-sandbox", asked[-1]],
             cwd=self.project, text=True, capture_output=True, timeout=120, stdin=subprocess.DEVNULL,
             env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.home), "CODEX_HOME": str(self.home),
-                 "GATEWAY_KEY": "0000"})
+                 "GATEWAY_KEY": "0000", "CODEX_API_KEY": "0000"})
         events = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
         return events, run.stdout + run.stderr
 
@@ -111,3 +120,29 @@ def test_a_patch_is_applied_as_it_was_meant(codex):
     events, said = codex("Patch it", model="gpt-5.5")  # by whose id Codex offers what it applies patches with
     assert message(events) == "All done.", said
     assert (codex.project / "a.txt").read_text() == 'he said "x" \\ \t<b>\n'
+
+
+def test_a_tool_of_an_mcp_server_is_called_by_its_namespace(codex):
+    codex.gate.simulator.script({"replies": [
+        {"text": call("get_weather", city="Paris")}, {"text": "All done.", "times": 0}]})
+    events, said = codex("How is it there?", config=CONFIG + SERVER)
+    assert message(events) == "All done.", said
+    first, then = [run["prompt"] for agent in codex.gate.agents() for run in agent["runs"]]
+    assert '{"name": "get_weather"' in first and "18 degrees in Paris" in then
+
+
+def test_a_tool_of_an_mcp_server_is_found_and_called(codex):
+    codex.gate.simulator.script({"replies": [
+        {"text": call("tool_search", query="weather")}, {"text": call("get_weather", city="Paris")},
+        {"text": "All done.", "times": 0}]})
+    events, said = codex("How is it there?", config=CONFIG + SERVER, model="gpt-5.5")  # by whose id it hides them
+    assert message(events) == "All done.", said
+    first, then, last = [run["prompt"] for agent in codex.gate.agents() for run in agent["runs"]]
+    assert '{"name": "get_weather"' not in first and '{"name": "get_weather"' in then
+    assert "18 degrees in Paris" in last
+
+
+def test_its_own_provider_falls_back_from_a_websocket_at_once(codex):
+    events, said = codex("Say hello", config=BUILT_IN)
+    assert message(events) == "hello", said
+    assert len(codex.gate.lines(route="response_websocket", status="426")) == 1 and codex.posts() == 1

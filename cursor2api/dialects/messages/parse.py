@@ -17,6 +17,7 @@ from ..checks import (Check, Parameter, an_object, array, boolean, distinct, eit
 MAX_STOPS = 100
 MAX_STOP = 4096  # characters of a stop sequence
 BILLING = "x-anthropic-billing-header:"  # begins a system block of Claude Code that is new in each request
+REDACTED = "redact-thinking-"  # begins a beta by which a client asks not to be shown any thinking
 LONG_CONTEXT = "[1m]"  # ends a model's name in Claude Code's settings
 FAILED = "[This call failed.]"
 CHOICES = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
@@ -110,6 +111,7 @@ def parse(body: dict, options: Options) -> Parsed:
     config = given["output_config"] or {}
     format = config.get("format") or given["output_format"]
     think = thinking.get("type") in ("enabled", "adaptive")
+    betas = [beta.strip() for beta in options.headers.get("anthropic-beta", "").split(",")]
     return Parsed(Chat(
         model=given["model"].removesuffix(LONG_CONTEXT),
         messages=messages,
@@ -122,7 +124,8 @@ def parse(body: dict, options: Options) -> Parsed:
         parallel_tool_calls=not choice.get("disable_parallel_tool_use"),
         reasoning_effort=config.get("effort"),
         think=think,
-        hide_thinking=not think or thinking["display"] == "omitted",
+        hide_thinking=not think or thinking["display"] == "omitted" or any(
+            beta.startswith(REDACTED) for beta in betas),
         whole_history=True,
     ), ignored=ignored + left_out)
 

@@ -108,7 +108,9 @@ class ResponseWriter:
         return [*frames, self._frame(f"response.{self._status}", f'"response":{response}')]
 
     def fail(self, error: ApiError) -> list[Frame]:
-        response = self._kept(self._response("failed", error=error))
+        response = self._response("failed", error=error)
+        if error.code != "caller_left":  # whoever left has no use for it
+            self._kept(response)
         return [self._frame("response.failed", f'"response":{response}')]
 
     def heartbeat(self) -> Frame:
