@@ -196,7 +196,9 @@ def _logged(events: Iterable[Event], id: str) -> Iterator[Event]:
 
 def _headers(conversations: list[Conversation], record: RequestRecord, ignored: tuple[str, ...],
              usage: str) -> dict[str, str]:
-    """What is known of a reply when its headers leave."""
+    """What is known of a reply when its headers leave: another agent may have taken over from the first."""
+    if conversations:
+        record.agent = conversations[0].kind
     headers = {"x-cursor2api-usage": usage}
     if record.agent:
         headers["x-cursor2api-agent"] = record.agent
