@@ -244,19 +244,30 @@ BODIES = [
 ]
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
-@pytest.mark.parametrize("name, data, status", BODIES, ids=[row[0] for row in BODIES])
-def test_a_body_gets_its_answer(anywhere, name, data, status, stream):
-    anywhere.simulator.script({"replies": [{"text": "one two", "times": 0}]})
-    if stream:
-        data = data.replace(b'{"model"', b'{"stream": true, "model"', 1)
-    response = post(anywhere, data)
-    if status == 200:
-        assert response.status_code == 200 and "one" in response.text
-    else:
-        error = assert_error(response.status_code, response.content, status)
-        assert error["message"]
+def answer(gate, data, stream):
+    gate.simulator.script({"replies": [{"text": "one two", "times": 0}]})
+    response = post(gate, data.replace(b'{"model"', b'{"stream": true, "model"', stream))
     assert not any("cookie" in header.lower() for header in response.headers)
+    return response
+
+
+def rows(wanted):
+    return pytest.mark.parametrize("name, data, status", [row for row in BODIES if (row[2] == 200) == wanted],
+                                   ids=[row[0] for row in BODIES if (row[2] == 200) == wanted])
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+@rows(True)
+def test_an_odd_body_gets_its_reply(anywhere, name, data, status, stream):
+    response = answer(anywhere, data, stream)
+    assert response.status_code == 200 and "one" in response.text
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+@rows(False)
+def test_a_bad_body_is_refused(service, name, data, status, stream):
+    response = answer(service, data, stream)
+    assert assert_error(response.status_code, response.content, status)["message"]
 
 
 def post(gate, data, **headers):

@@ -241,6 +241,7 @@ def test_what_is_accepted_is_not_reported_and_does_not_reach_cursor(gate, name):
     assert NONCE.sub("", prompt(gate)) == NONCE.sub("", plain)
 
 
+@pytest.mark.upstreams("cloud")  # no upstream is asked
 @pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
 @pytest.mark.parametrize("name, value", REFUSED, ids=[f"{row[0]}-{at}" for at, row in enumerate(REFUSED)])
 def test_what_cannot_be_done_is_refused(gate, name, value, stream):

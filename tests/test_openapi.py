@@ -166,7 +166,7 @@ def changed(draw, valid):
 
 
 @every_dialect
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_the_document_takes_the_bodies_that_the_code_takes(dialect, data):
     body = data.draw(changed(BODIES[dialect][2]))
@@ -204,7 +204,7 @@ CHECKED = [checks.status_code_conformance, checks.content_type_conformance, chec
 
 
 @API.parametrize()
-@settings(max_examples=30, deadline=None, derandomize=True, phases=[Phase.generate],
+@settings(max_examples=15, deadline=None, derandomize=True, phases=[Phase.generate],
           suppress_health_check=list(HealthCheck))
 def test_the_service_answers_as_the_document_says(case, service):
     if case.meta.generation.mode.is_positive and isinstance(case.body, dict):
