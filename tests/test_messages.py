@@ -361,9 +361,10 @@ RECORDED = sorted((Path(__file__).parent / "replies").glob("*.json"))
 def test_what_an_upstream_has_said_is_a_stream_that_clients_can_read(path):
     events = [getattr(said, name)(*values) for name, *values in json.loads(path.read_text("utf-8"))
               if name != "error"]
-    if events and type(events[-1]) is Finish:
-        events = [*count_usage(events, 9)]
-        assert folded(frames(events)) == body(events)
+    for at in range(len(events)):  # wherever it is cut
+        part = events[:at] + ([events[at]] if type(events[at]) is Finish else [Finish("length")])
+        part = [*count_usage(part, 9)]
+        assert folded(frames(part)) == body(part)
 
 
 @pytest.mark.parametrize("model", ['a "quoted" \\ one', "naïve/世界😀", "{}\n\u2028"])
@@ -488,6 +489,14 @@ def test_any_version_and_either_header_of_a_key(service, name, value, status, ve
     if status == 401:
         assert response.json["error"]["type"] == "authentication_error"
         assert response.json["request_id"] == response.headers["request-id"]
+
+
+@pytest.mark.parametrize("thread", [{"type": "create"}, {"type": "continue", "previous_message_id": "msg_1"}])
+def test_a_thread_is_refused_by_the_code_that_makes_tool_runners_go_on(service, thread):
+    for stream in (False, True):
+        refused = service().ask(thread=thread, stream=stream)
+        assert refused.status_code == 400
+        assert refused.json["error"]["details"] == {"error_code": "thread_unsupported_request"}
 
 
 def test_a_stop_sequence_is_named(service):
@@ -627,6 +636,7 @@ def test_probes_are_answered(service):
 
 def test_pages_of_other_origins_may_ask(service):
     headers = service().client.options("/v1/messages").headers
+    assert {"GET", "POST", "DELETE"} <= {*headers["Access-Control-Allow-Methods"].split(", ")}
     assert {"x-api-key", "authorization", "content-type", *MESSAGES.headers} <= {
         *headers["Access-Control-Allow-Headers"].split(", ")}
     assert "request-id" in headers["Access-Control-Expose-Headers"].split(", ")
