@@ -580,6 +580,18 @@ def test_a_conversation_may_be_as_long_as_its_agent_knows_it(service, stream):
     assert len(one.agents()) == 1
 
 
+def test_an_agent_that_fails_behind_the_headers_is_followed_by_none_that_cannot_be_told_all(service):
+    one = service(MAX_INPUT_LENGTH="1500", KEEP_AGENTS="9", FIRST_BYTE_S="0.1")
+    talk = [{"role": "user", "content": "x" * 700}]
+    said = one.ask(messages=talk).json["content"]
+    made = read(one.ask(messages=[*talk, {"role": "assistant", "content": said}, *talk], stream=True,
+                        reply={"text": "", "first": 1, "status": "ERROR"}))
+    error = json.loads(made[-1].data)["error"]
+    assert made[0].event == "message_start" and made[-1].event == "error"
+    assert error["type"] == "invalid_request_error" and error["message"].startswith("prompt is too long: ")
+    assert len(one.agents()) == 1
+
+
 COUNTED = [
     ("a text", {}), ("a system", {"system": "Be kind", "stream": True}), ("tools", WEATHER_ASKED),
     ("a schema", {"output_config": {"format": FORM}}), ("thinking", {"thinking": {"type": "adaptive"}}),
