@@ -361,9 +361,10 @@ RECORDED = sorted((Path(__file__).parent / "replies").glob("*.json"))
 def test_what_an_upstream_has_said_is_a_stream_that_clients_can_read(path):
     events = [getattr(said, name)(*values) for name, *values in json.loads(path.read_text("utf-8"))
               if name != "error"]
-    if events and type(events[-1]) is Finish:
-        events = [*count_usage(events, 9)]
-        assert folded(frames(events)) == body(events)
+    for at in range(len(events)):  # wherever it is cut
+        part = events[:at] + ([events[at]] if type(events[at]) is Finish else [Finish("length")])
+        part = [*count_usage(part, 9)]
+        assert folded(frames(part)) == body(part)
 
 
 @pytest.mark.parametrize("model", ['a "quoted" \\ one', "naïve/世界😀", "{}\n\u2028"])
@@ -490,6 +491,14 @@ def test_any_version_and_either_header_of_a_key(service, name, value, status, ve
         assert response.json["request_id"] == response.headers["request-id"]
 
 
+@pytest.mark.parametrize("thread", [{"type": "create"}, {"type": "continue", "previous_message_id": "msg_1"}])
+def test_a_thread_is_refused_by_the_code_that_makes_tool_runners_go_on(service, thread):
+    for stream in (False, True):
+        refused = service().ask(thread=thread, stream=stream)
+        assert refused.status_code == 400
+        assert refused.json["error"]["details"] == {"error_code": "thread_unsupported_request"}
+
+
 def test_a_stop_sequence_is_named(service):
     for stream in (False, True):
         response = service().ask(reply={"text": "one two three"}, stop_sequences=["x", "three"], stream=stream)
@@ -571,6 +580,18 @@ def test_a_conversation_may_be_as_long_as_its_agent_knows_it(service, stream):
     assert len(one.agents()) == 1
 
 
+def test_an_agent_that_fails_behind_the_headers_is_followed_by_none_that_cannot_be_told_all(service):
+    one = service(MAX_INPUT_LENGTH="1500", KEEP_AGENTS="9", FIRST_BYTE_S="0.1")
+    talk = [{"role": "user", "content": "x" * 700}]
+    said = one.ask(messages=talk).json["content"]
+    made = read(one.ask(messages=[*talk, {"role": "assistant", "content": said}, *talk], stream=True,
+                        reply={"text": "", "first": 1, "status": "ERROR"}))
+    error = json.loads(made[-1].data)["error"]
+    assert made[0].event == "message_start" and made[-1].event == "error"
+    assert error["type"] == "invalid_request_error" and error["message"].startswith("prompt is too long: ")
+    assert len(one.agents()) == 1
+
+
 COUNTED = [
     ("a text", {}), ("a system", {"system": "Be kind", "stream": True}), ("tools", WEATHER_ASKED),
     ("a schema", {"output_config": {"format": FORM}}), ("thinking", {"thinking": {"type": "adaptive"}}),
@@ -627,6 +648,7 @@ def test_probes_are_answered(service):
 
 def test_pages_of_other_origins_may_ask(service):
     headers = service().client.options("/v1/messages").headers
+    assert {"GET", "POST", "DELETE"} <= {*headers["Access-Control-Allow-Methods"].split(", ")}
     assert {"x-api-key", "authorization", "content-type", *MESSAGES.headers} <= {
         *headers["Access-Control-Allow-Headers"].split(", ")}
     assert "request-id" in headers["Access-Control-Expose-Headers"].split(", ")

@@ -8,20 +8,38 @@ import pytest
 from cursor2api.errors import BadRequest
 from cursor2api.dialects.chat_completions import PARAMETERS
 from cursor2api.dialects.checks import shown
+from cursor2api.dialects.served import DIALECTS
 
 BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
-SPEC = """
+ALL = {f"{dialect.name}.{parameter.name}": parameter for dialect in DIALECTS for parameter in dialect.parameters}
+SPECS = {"chat_completions": """
     model messages audio frequency_penalty presence_penalty temperature top_p n stop
     max_completion_tokens max_tokens logit_bias logprobs top_logprobs seed stream stream_options
     response_format tools tool_choice parallel_tool_calls functions function_call reasoning_effort
     verbosity modalities prediction web_search_options service_tier metadata store user
     safety_identifier prompt_cache_key prompt_cache_retention prompt_cache_options moderation
-"""
+""", "responses": """
+    model input instructions previous_response_id conversation prompt background store stream stream_options
+    max_output_tokens max_tool_calls temperature top_p top_logprobs tools tool_choice parallel_tool_calls text
+    reasoning include truncation metadata service_tier user safety_identifier prompt_cache_key
+    prompt_cache_retention prompt_cache_options moderation context_management
+""", "messages": """
+    model messages max_tokens stream system stop_sequences tools tool_choice thinking output_config output_format
+    temperature top_p top_k metadata service_tier context_management thread container mcp_servers compaction
+    fallbacks betas
+"""}
 
 
-def refusal(name, value):
+def those(condition):
+    """Each parameter of any dialect for which the condition holds, by its name."""
+    found = {name: parameter for name, parameter in ALL.items() if condition(parameter)}
+    return pytest.mark.parametrize("parameter", found.values(), ids=found.keys())
+
+
+def refusal(parameter, value):
+    name = parameter.name
     with pytest.raises(BadRequest) as caught:
-        BY_NAME[name].check(value, name)
+        parameter.check(value, name)
     error = caught.value
     assert error.status == 400 and error.type == "invalid_request_error"
     assert error.param and error.param.startswith(name)
@@ -29,60 +47,58 @@ def refusal(name, value):
     return error
 
 
-def test_every_property_of_the_spec_is_in_the_table_once():
-    assert sorted(parameter.name for parameter in PARAMETERS) == sorted(SPEC.split())
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_every_property_of_the_spec_is_in_the_table_once(dialect):
+    assert sorted(parameter.name for parameter in dialect.parameters) == sorted(SPECS[dialect.name].split())
 
 
-@pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda parameter: parameter.name)
+@those(lambda parameter: True)
 def test_a_row_can_be_printed(parameter):
     assert parameter.effect in ("honoured", "ignored", "accepted", "refused")
     assert parameter.what.endswith(".") and parameter.type
     json.dumps(parameter.default)
     if parameter.default is not None and parameter.effect != "refused":
-        assert parameter.check(parameter.default, "p") == parameter.default
+        checked = parameter.check(parameter.default, "p")
+        if isinstance(checked, dict):
+            checked = {name: value for name, value in checked.items() if value is not None}
+        assert checked == parameter.default
 
 
-NUMBERS = [(parameter, *map(int, bounds.groups())) for parameter in PARAMETERS
-           if parameter.type in ("number", "integer")
-           and (bounds := re.fullmatch(r"(-?\d+) to (-?\d+)", parameter.range))]
+BOUNDS = re.compile(r"(-?\d+) to (-?\d+)")
 
 
-@pytest.mark.parametrize("parameter, low, high", NUMBERS, ids=lambda value: getattr(
-    value, "name", None))
-def test_a_printed_range_of_numbers_is_the_one_that_is_checked(parameter, low, high):
+@those(lambda parameter: parameter.type in ("number", "integer") and BOUNDS.fullmatch(parameter.range))
+def test_a_printed_range_of_numbers_is_the_one_that_is_checked(parameter):
+    low, high = map(int, BOUNDS.fullmatch(parameter.range).groups())
     kind = "integer" if parameter.type == "integer" else "decimal"
     for value in (low, high):
         assert parameter.check(value, "p") == value
-    assert refusal(parameter.name, low - 1).code == f"{kind}_below_min_value"
-    assert refusal(parameter.name, high + 1).code == f"{kind}_above_max_value"
+    assert refusal(parameter, low - 1).code == f"{kind}_below_min_value"
+    assert refusal(parameter, high + 1).code == f"{kind}_above_max_value"
     for value in (float("nan"), float("inf"), float("-inf"), 10**300, -10**300):
-        refusal(parameter.name, value)
+        refusal(parameter, value)
     for value in (True, False, "1", [1], {}):
-        assert refusal(parameter.name, value).code == "invalid_type"
+        assert refusal(parameter, value).code == "invalid_type"
     if kind == "integer":
-        assert refusal(parameter.name, 1.5).code == "invalid_type"
+        assert refusal(parameter, 1.5).code == "invalid_type"
         assert isinstance(parameter.check(float(high), "p") if high < 2**53 else 1, int)
 
 
-@pytest.mark.parametrize("parameter", [parameter for parameter in PARAMETERS if "," in
-                                       parameter.range and parameter.type == "string"],
-                         ids=lambda parameter: parameter.name)
+@those(lambda parameter: "," in parameter.range and parameter.type == "string")
 def test_a_printed_list_of_words_is_the_one_that_is_checked(parameter):
     words = parameter.range.split(", ")
     for word in words:
         assert parameter.check(word, "p") == word
-    error = refusal(parameter.name, "bogus")
+    error = refusal(parameter, "bogus")
     assert error.code == "invalid_value" and '"bogus"' in error.message
     assert all(word in error.message for word in words)
-    assert refusal(parameter.name, 3).code == "invalid_type"
+    assert refusal(parameter, 3).code == "invalid_type"
 
 
-@pytest.mark.parametrize("parameter", [parameter for parameter in PARAMETERS if
-                                       parameter.type == "boolean"],
-                         ids=lambda parameter: parameter.name)
+@those(lambda parameter: parameter.type == "boolean")
 def test_a_boolean_is_neither_a_number_nor_a_word(parameter):
     for value in (0, 1, "true", [], {}):
-        assert refusal(parameter.name, value).code == "invalid_type"
+        assert refusal(parameter, value).code == "invalid_type"
 
 
 TAKEN = [
@@ -162,7 +178,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("name, value, code, param", REFUSED)
 def test_a_value_out_of_range_is_a_400_that_names_it(name, value, code, param):
-    error = refusal(name, value)
+    error = refusal(BY_NAME[name], value)
     assert (error.code, error.param) == (code, param)
 
 
@@ -179,7 +195,7 @@ MESSAGES = [
 
 @pytest.mark.parametrize("name, value, message", MESSAGES)
 def test_a_message_says_what_was_expected_and_what_came(name, value, message):
-    assert refusal(name, value).message == message
+    assert refusal(BY_NAME[name], value).message == message
 
 
 @pytest.mark.parametrize("value", ["x" * 10**6, '"' * 10**6, "\n" * 59, 10**300, "é" * 61])

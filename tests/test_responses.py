@@ -271,6 +271,14 @@ REPLIES = [
 ]
 
 
+ORDER = """
+    id object created_at status background completed_at error incomplete_details instructions max_output_tokens
+    max_tool_calls model output parallel_tool_calls previous_response_id reasoning service_tier store temperature
+    text tool_choice tools top_logprobs top_p truncation usage metadata""".split()
+ID_OF = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc",
+         "tool_search_call": "tsc"}
+
+
 def writer(**body):
     chat, wishes, _ = parsed(tools=[*TOOLS, PATCH, SEARCH], metadata={"a": "b"}, user="me", **body)
     return RESPONSES.writer(IDENTITY, chat, wishes)
@@ -330,6 +338,9 @@ def test_the_events_put_together_are_the_body(events, status, kinds):
     body = writer().body([reply], USAGE)
     BODY.validate(body)
     assert body == response and names[-1] == body["status"] == status
+    assert [key for key in body if key != "user"] == ORDER
+    assert [each["id"] for each in body["output"]] == [
+        f"{ID_OF[each['type']]}_0123_{n}" for n, each in enumerate(body["output"])]
     assert [each["type"] for each in body["output"]] == kinds
     assert body["usage"] == {
         "input_tokens": 3, "input_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 0},
@@ -434,6 +445,12 @@ def beats_apart(frames):
     return [Frame(json.dumps({**event, "sequence_number": n}), event["type"]) for n, event in enumerate(kept)]
 
 
+def test_each_route_is_there_with_and_without_v1():
+    for paths in (RESPONSES.paths, *(route.paths for route in RESPONSES.routes)):
+        first, second = paths
+        assert first == "/v1" + second
+
+
 def test_a_body_and_a_stream_of_the_service(service):
     one = service()
     for path in ("/v1/responses", "/responses"):
@@ -491,9 +508,31 @@ def test_a_response_is_gone_on_from(keeping):
     assert third["output"][0]["content"][0]["text"] == "Your name is Ann." and third["instructions"] is None
     shown = keeping.ask(f"/v1/responses/{third['id']}", "GET", reply=None)
     assert shown.json == third
+    prompts = [agent["runs"][-1]["prompt"] for agent in keeping.simulator.state["agents"]]
+    assert ["\nbe\n" in prompt for prompt in prompts] == [True, False]  # instructions are for one response alone
     branch = ask(keeping, input="What is my name?", previous_response_id=first.json["id"], store=False)
     assert said(branch) == "Your name is Ann." and branch.json["store"] is False
     assert keeping.ask(f"/v1/responses/{branch.json['id']}", "GET", reply=None).status_code == 404
+
+
+def test_where_nothing_is_stored_that_is_said_and_nothing_gone_on_from(service):
+    one = service(RESPONSES_S="0")
+    for stream in (False, True):
+        answer = ask(one, store=True, stream=stream)
+        first = folded(frames_of(answer.text))[0] if stream else answer.json
+        assert first["store"] is False
+        assert one.ask(f"/v1/responses/{first['id']}", "GET", reply=None).status_code == 404
+        again = ask(one, previous_response_id=first["id"])
+        assert (again.status_code, again.json["error"]["code"]) == (400, "previous_response_not_found")
+        referred = ask(one, input=[{"type": "item_reference", "id": first["output"][0]["id"]}])
+        assert (referred.status_code, referred.json["error"]["param"]) == (404, "input")
+
+
+def test_the_eldest_responses_go_where_there_is_no_more_room(service):
+    one = service(RESPONSES_MB="1")
+    ids = [ask(one, input="word " * 50_000).json["id"] for _ in range(5)]  # some 250 KB each
+    found = [one.ask(f"/v1/responses/{id}", "GET", reply=None).status_code for id in ids]
+    assert found[0] == 404 and found[-1] == 200 and found == sorted(found, reverse=True)
 
 
 def test_a_tool_loop_by_previous_ids_has_one_agent(keeping):
@@ -648,14 +687,26 @@ def test_silence_is_filled_with_events(service):
     assert folded(beats_apart(frames))[0]["status"] == "completed"
 
 
-def test_what_no_retry_mends_fails_in_the_stream(service):
-    one = service()
-    refusal = {"create": {"status": 401, "code": "unauthorized", "times": 0}}
-    streamed, whole = (ask(one, stream=stream, reply=refusal) for stream in (True, False))
+# What the service is, what it is told to say or asked for; the code without a stream, and words of the message.
+NOT_MENDED = [
+    ("the key is refused", {}, {"reply": {"create": {"status": 401, "code": "unauthorized", "times": 0}}},
+     "unauthorized", "key"),
+    ("the plan has no agents", {}, {"reply": {"create": {"status": 403, "code": "plan_required", "times": 0}}},
+     "plan_required", "plan"),
+    ("no call after the repair", {}, {"reply": {}, "tools": [function()], "tool_choice": "required"},
+     "no_tool_call", "tool"),
+    ("no upstream", {"UPSTREAM": "auto", "CURSOR_API_KEY": ""}, {}, "upstream_not_configured", "CURSOR_API_KEY")]
+
+
+@pytest.mark.parametrize("settings, asked, code, words", [row[1:] for row in NOT_MENDED],
+                         ids=[row[0] for row in NOT_MENDED])
+def test_what_no_retry_mends_fails_in_the_stream(service, settings, asked, code, words):
+    one = service(**settings)
+    streamed, whole = (ask(one, stream=stream, **asked) for stream in (True, False))
     failed, names = folded(frames_of(streamed.text))
-    assert streamed.status_code == 200 and names == ["created", "in_progress", "failed"]
-    assert failed["error"]["code"] == "invalid_prompt" and "key" in failed["error"]["message"]
-    assert (whole.status_code, whole.json["error"]["code"]) == (502, "unauthorized")
+    assert streamed.status_code == 200 and names[::len(names) - 1] == ["created", "failed"]
+    assert failed["error"]["code"] == "invalid_prompt" and words in failed["error"]["message"]
+    assert whole.status_code in (502, 503) and whole.json["error"]["code"] == code
     assert whole.headers["x-should-retry"] == "false"
 
 
@@ -664,7 +715,16 @@ def test_what_a_retry_mends_keeps_its_status(service):
     one.app.service.slots.shut()
     response = ask(one, stream=True)
     assert response.status_code == 503 and response.headers["Retry-After"]
-    assert ask(one, model="nobody", stream=True).status_code in (400, 503)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_wrong_with_the_request_keeps_its_status(service, stream):
+    """Codex shows a 400 and stops."""
+    one = service()
+    unknown = ask(one, model="nobody", stream=stream)
+    assert (unknown.status_code, unknown.json["error"]["code"]) == (400, "model_not_found")
+    assert "nobody" in unknown.json["error"]["message"]
+    assert ask(one, input=[{}], stream=stream).status_code == 400
 
 
 def test_a_failure_of_the_run_fails_the_stream(service):

@@ -162,7 +162,7 @@ def _cross_origin(request: ApiRequest, dialects: Sequence[Dialect]) -> list[tupl
     headers = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", ", ".join(exposed))]
     if request.method == "OPTIONS":
         asked = request.headers.get("Access-Control-Request-Headers", "")
-        headers += [("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS"),
+        headers += [("Access-Control-Allow-Methods", "GET, HEAD, POST, DELETE, OPTIONS"),
                     ("Access-Control-Allow-Headers", asked if HEADER_NAMES.fullmatch(asked) else (
                         ", ".join([*ALLOWED, *(name for dialect in dialects for name in dialect.headers)]))),
                     ("Access-Control-Max-Age", "86400"), ("Vary", "Access-Control-Request-Headers")]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import openai
 import pytest
+from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
@@ -74,6 +75,35 @@ def test_a_custom_tool_has_its_input_raw(api):
         assert (call.type, call.input) == ("custom_tool_call", "select 'a\\\\b'")
 
 
+@pytest.mark.parametrize("say", [created, streamed])
+def test_a_response_is_gone_on_from_shown_and_deleted(api, say):
+    first = say(api, input="My name is Ann.")
+    second = say(api, input="What is my name?", previous_response_id=first.id)
+    assert second.output_text == "Your name is Ann." and second.previous_response_id == first.id
+    assert api.retrieve(second.id).output_text == second.output_text
+    assert [item.content[0].text for item in api.input_items.list(first.id)] == ["My name is Ann."]
+    assert api.input_tokens.count(model=MODEL, input="Hi").input_tokens > 0
+    with pytest.raises(openai.BadRequestError, match="Cannot cancel a synchronous response"):
+        api.cancel(first.id)
+    api.delete(first.id)
+    with pytest.raises(openai.NotFoundError):
+        api.retrieve(first.id)
+    with pytest.raises(openai.BadRequestError) as raised:
+        say(api, input="What is my name?", previous_response_id=second.id)
+    assert raised.value.code == "previous_response_not_found"
+
+
+def test_silence_is_no_hindrance():
+    with gateway({"replies": [{"text": "At last.", "first": 2, "times": 0}]},
+                 {"HEARTBEAT_S": "0.3", "FIRST_BYTE_S": "0.1"}, "cloud") as gate:
+        api = openai.OpenAI(base_url=gate.url + "/v1", api_key="0000", max_retries=0).responses
+        events = [*api.create(model=MODEL, input="Hi", stream=True)]
+        assert "keepalive" in [event.type for event in events] and events[-1].response.output_text == "At last."
+        assert streamed(api, input="Hi").output_text == "At last."
+        chat = ChatOpenAI(model=MODEL, base_url=gate.url + "/v1", api_key="0000", use_responses_api=True)
+        assert "".join(chunk.text for chunk in chat.stream("Hi")) == "At last."
+
+
 def test_a_wrong_previous_response_is_an_error(api):
     with pytest.raises(openai.BadRequestError) as raised:
         api.create(model=MODEL, input="x", previous_response_id="resp_0")
@@ -95,3 +125,6 @@ def test_langchain_calls_tools_and_streams(url):
     assert "18 degrees in Paris" in after.text
     assert "".join(chunk.text for chunk in model.stream("Say hello")) == "hello"
     assert model.with_structured_output(Person).invoke("Ada is 36").age == 36
+    chained = ChatOpenAI(model=MODEL, base_url=url, api_key="0000", use_previous_response_id=True)
+    talk = [HumanMessage("My name is Ann."), chained.invoke("My name is Ann."), HumanMessage("What is my name?")]
+    assert chained.invoke(talk).text == "Your name is Ann."
