@@ -4,6 +4,7 @@ import {button, byId, copies, el} from "./make.js";
 import {number, t} from "./words.js";
 
 const THINKING = "-thinking";
+const FEW = 12;  // models that are all shown at once; of more, those of one vendor
 const VENDORS = [["Anthropic", /claude|opus|sonnet|haiku/], ["OpenAI", /gpt|codex|^o\d/], ["Google", /gemini|gemma/],
   ["xAI", /grok/], ["Cursor", /cursor|composer|^auto$|^default$/]];
 export const vendor = (id) => VENDORS.find(([, made]) => made.test(id))?.[0] ?? t("Others");
@@ -27,8 +28,10 @@ export function showModels(here, search, use) {
   const groups = grouped(matching(here.models, words));
   const order = [...VENDORS.map(([name]) => name), t("Others")];
   const found = [...groups].sort(([one], [other]) => order.indexOf(one) - order.indexOf(other));
-  byId("models-body").replaceChildren(...found.length ? found.map(([name, list]) => el("section", {class: "vendor"},
-    el("h3", {}, name, " ", el("span", {class: "count"}, String(list.length))),
+  const open = search !== "" || found.flatMap(([, list]) => list).length <= FEW;
+  byId("models-body").replaceChildren(...found.length ? found.map(([name, list], n) => el("details",
+    {class: "vendor", open: open || n === 0},
+    el("summary", {}, el("h3", {}, name, " ", el("span", {class: "count"}, String(list.length)))),
     el("ul", {class: "models"}, list.map((each) => row(each, here, use)))))
     : [el("p", {class: "empty"}, t("No model has this in its name."))]);
 }

@@ -253,6 +253,23 @@ def test_on_plain_http_under_another_name_the_console_stays_empty(browser, gate)
         expect(page.locator("#facts")).to_contain_text("Readyyes")
 
 
+def test_forty_models_are_no_wall(browser, gate):
+    ids = [f"{name}-{n}" for n in range(10) for name in ("claude-a", "gpt-5", "grok", "composer")] + ["kimi"]
+    listed = {"data": [{"id": one + twin, "created": 1, "owned_by": "cursor2api", "context_window": 200000,
+                        "max_tokens": 1} for one in ids for twin in ("", "-thinking")]}
+
+    def many(page):
+        page.route("**/v1/models", lambda route: route.fulfill(json=listed))
+    with visit(browser, gate.url, before=many, viewport={"width": 390, "height": 844}) as page:
+        assert page.locator(".vendor h3").all_inner_texts() == [
+            "Anthropic 10", "OpenAI 10", "xAI 10", "Cursor 10", "Others 1"]
+        assert page.locator("#models").bounding_box()["height"] < 1800
+        page.locator(".vendor summary").nth(1).click()
+        assert page.locator(".models .id:visible").count() == 20
+        page.fill("#search", "grok")
+        assert page.locator(".models .id:visible").count() == 10
+
+
 def test_models_are_found_and_open_with_their_examples(page, gate):
     known = requests.get(gate.url + "/v1/models", headers={"api-key": "0000"}, timeout=10).json()["data"]
     names = page.locator(".models .id").all_inner_texts()
@@ -580,11 +597,12 @@ def test_why_it_is_not_ready_is_shown(browser):
             expect(page.locator("#facts")).to_contain_text("no: Cursor refused the gateway's own key")
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_a_hash_leads_to_its_place(browser, gate, width):
+@pytest.mark.parametrize("width, places", zip(WIDTHS, [
+    ["try", "reference", "settings"], ["models", "errors", "parameters-of-messages"],
+    ["try", "models", "reference", "errors", "settings", "parameters", "example-tool"]]))
+def test_a_hash_leads_to_its_place(browser, gate, width, places):
     """Also once all is there: what comes later moves nothing."""
-    for place in ("try", "models", "reference", "errors", "settings", "parameters", "example-tool",
-                  "parameters-of-messages"):
+    for place in places:
         with visit(browser, gate.url, hash="#" + place, viewport={"width": width, "height": 844}) as page:
             target = page.locator(f"#{place}")
             bar = page.locator(".bar").bounding_box()["height"]
