@@ -31,6 +31,7 @@ DURATION ?= 600
 soak: .venv/test
 	@$(BIN)/python tests/soak.py --seconds $(DURATION) $(ARGS)
 
+# The Chinese one needs a Chinese font, as of Debian's fonts-wqy-microhei.
 screenshots: .venv/test
 	@SCREENSHOTS=docs $(BIN)/python -m pytest tests/test_page.py -k pictures
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from . import __version__
-from .server import page as site
+from .server import markup, page as site
 from .agents.agents import Agents
 from .config import CURSOR_URL, DEVELOPMENT_KEY, INSTALL_SDK, Config, ConfigError, digest
 from .dialects import Dialect
@@ -115,7 +115,14 @@ def read_page(config: Config, keys: Keys) -> dict[str, site.File]:
     examples = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "static/examples").iterdir())}
     about = reference(config, version=__version__, started=int(time.time()), routes=routes(), examples=examples,
                       keys="development" if keys.development else "set" if keys.exist else "none")
-    return site.read(ROOT / "static", **{"reference.json": json.dumps(about, separators=(",", ":")).encode()})
+    state = {name: about[name] for name in ("version", "started", "upstream", "keys")}
+    template = (ROOT / "static/index.html").read_text("utf-8")
+    words = json.loads((ROOT / "static/words/zh.json").read_text("utf-8"))
+    return site.read(ROOT / "static", **{
+        "index.html": markup.page(template, about, markup.Words("en", {}), config.port),
+        "zh.html": markup.page(template, about, markup.Words("zh-CN", words), config.port),
+        "reference.json": json.dumps(about, separators=(",", ":")).encode(),
+        "state.json": json.dumps(state, separators=(",", ":")).encode()})
 
 
 def create_app(config: Config, upstream=None, dialects: Sequence[Dialect] = DIALECTS, *,

@@ -1,54 +1,58 @@
 // The page: what it knows of the service, when it asks, and what it then shows anew.
 
 import {ask} from "./ask.js";
+import {startChat} from "./chat.js";
 import {showExamples} from "./examples.js";
 import {keep, kept} from "./keep.js";
-import {byId, copies, el, failure, pairs} from "./make.js";
+import {button, byId, copies, el, pairs} from "./make.js";
 import {showModels} from "./models.js";
-import {showTables} from "./tables.js";
-import {showTry, startTry} from "./try.js";
-import {number, preferred, rich, speak, t} from "./words.js";
+import {arrive, dress, own} from "./parts.js";
+import {learn, number, rich, t} from "./words.js";
 
-const LOOK_MS = 15_000;
+const LOOK_MS = 15_000, SOON_MS = 3_000;  // between two looks at a service that is well, and at one that is not
 const DEVELOPMENT_KEY = "0000";
 const WRITTEN_MODEL = "claude-sonnet-4-5-20250929";
+const CLEAN_KEY = /^[\w.~+/=:@-]+$/;  // one that means the same in a shell and in each language
 const onLoopback = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(location.hostname);
 
-/** `asked` is the key that the models were last asked for with, `error` what came in their place. */
+/** `asked` is the key that the models were last asked for with, `error` what came in their place, `trouble` what the
+ * upstream made of the last reply. */
 const state = {
-  reference: null, running: null, clock: 0, ready: null, key: kept("sessionStorage", "key") ?? "", asked: "",
-  models: [], error: null};
+  about: null, running: null, clock: 0, ready: null, key: kept("sessionStorage", "key") ?? "", asked: "",
+  models: [], error: null, trouble: "", looked: 0, model: kept("sessionStorage", "model") ?? ""};
+
+const keyIsKnown = () => onLoopback && state.about?.keys === "development";
+const refused = (error) => [401, 403].includes(error?.status);
 
 /** What the other parts show of the state. */
 function here() {
   const ids = state.models.map(({id}) => id);
-  return {
-    ...state,
-    base: new URL("v1", location.origin + location.pathname).href,
-    shownKey: keyIsKnown() ? DEVELOPMENT_KEY : "YOUR_KEY",
-    model: !ids.length || ids.includes(WRITTEN_MODEL) ? WRITTEN_MODEL : ids[0]};
+  const model = ids.includes(state.model) ? state.model
+    : !ids.length || ids.includes(WRITTEN_MODEL) ? WRITTEN_MODEL : ids[0];
+  const base = new URL("v1", location.origin + location.pathname).href;
+  const shownKey = CLEAN_KEY.test(state.key) ? state.key : "YOUR_KEY";
+  const upstream = state.about?.upstream;
+  return {key: state.key, models: state.models, base, shownKey, model, upstream, pictures: upstream !== "uistream",
+    own: {address: base.replace(/\/v1$/, ""), key: shownKey, model}};
 }
-
-const keyIsKnown = () => onLoopback && state.reference?.keys === "development";
 
 // What changes by itself, or with a restart.
 
-/** What a reference tells, without what differs from worker to worker. */
+/** What the service tells of itself, without what differs from worker to worker. */
 const told = ({started, ...more}) => JSON.stringify(more);
 
-const refused = (error) => [401, 403].includes(error?.status);
-
 async function look() {
-  const [health, about, ready] = await Promise.all([ask("health"), ask("reference.json"), ask("ready"), words]);
-  const {running: ran, reference: known} = state;
+  state.looked = performance.now();
+  const [health, about, ready] = await Promise.all([ask("health"), ask("static/state.json"), ask("ready"), words]);
+  const {running: ran, about: known} = state;
   state.running = health.status === 200;
   state.ready = ready;
   if (state.running) state.clock = health.body.timestamp;
-  if (about.status === 200) state.reference = about.body;
-  const changed = told(state.reference ?? {}) !== told(known ?? {});
+  if (about.status === 200) state.about = about.body;
+  const changed = told(state.about ?? {}) !== told(known ?? {});
   if (changed && !state.key && keyIsKnown()) state.key = DEVELOPMENT_KEY;
-  if (changed) showAll();
-  else showState();
+  showState();
+  if (changed) showKey();
   const mended = ready.status === 200 && state.error && !refused(state.error);
   if (state.running && (ran === false || changed && known || mended || state.key !== state.asked)) await useKey();
 }
@@ -62,26 +66,34 @@ async function useKey() {
   state.models = models?.status === 200 ? models.body.data : [];
   state.error = models && models.status !== 200 ? models : null;
   showKey();
-  const count = document.querySelectorAll(".cards li").length;
+  const count = document.querySelectorAll(".models li").length;
   byId("spoken").textContent = count ? t("Models: {count}", {count}) : "";
 }
 
 function uptime() {
-  const ran = Math.max(0, state.clock - state.reference.started);
+  const ran = Math.max(0, state.clock - state.about.started);
   const [unit, length] = [["day", 86400], ["hour", 3600], ["minute", 60]]
     .find(([, length]) => ran >= length) ?? ["second", 1];
   return number(Math.floor(ran / length), {style: "unit", unit, unitDisplay: "long"});
 }
 
+/** Whether a chat would be answered, as the service says and as the last one showed. */
+function readiness() {
+  const {ready, trouble} = state;
+  const why = ready.status !== 200 ? ready.body.reason ?? (ready.status || t("The service did not answer."))
+    : trouble && t("the last reply failed: {why}", {why: trouble});
+  return why ? el("span", {class: "wrong"}, t("no"), ": ", why) : t("yes");
+}
+
 function showState() {
-  const {reference, running, ready} = state;
+  const {about, running} = state;
   const [word, headline] = running === null ? ["asking", "Cursor2API"]
     : running ? ["running", t("Cursor2API is running")] : ["gone", t("Cursor2API does not answer")];
   document.body.dataset.state = word;
   document.title = word === "gone" ? headline : "Cursor2API";
   if (byId("headline-text").textContent !== headline) byId("headline-text").textContent = headline;
-  if (!reference) return;
-  const upstream = reference.upstream;
+  if (!about) return;
+  const {upstream} = about;
   document.body.dataset.upstream = upstream ?? "none";
   byId("banner").hidden = upstream !== "simulator" && upstream !== null;
   const [what, why] = upstream === "simulator"
@@ -90,21 +102,21 @@ function showState() {
     : [t("No upstream"), rich("Chats cannot be answered. Set `CURSOR_API_KEY` and start again.")];
   byId("banner").replaceChildren(el("strong", {}, what), " ", ...why);
   byId("facts").replaceChildren(...pairs([
+    [t("State"), running ? t("running") : t("does not answer")],
     [t("Upstream"), el("span", {class: "upstream"}, {
       cloud: "Cursor (cloud)", sdk: "Cursor (SDK)", uistream: t("UI message stream"), simulator: t("Simulator"),
     }[upstream] ?? t("none"))],
-    [t("Version"), reference.version],
+    ...running ? [[t("Ready"), readiness()]] : [],
     [t("Up for"), running ? uptime() : "–"],
-    ...running ? [[t("Ready"), ready.status === 200 ? t("yes") : el("span", {class: "wrong"},
-      t("no"), ": ", ready.body.reason ?? (ready.status || t("The service did not answer.")))]] : []]));
+    [t("Version"), about.version]]));
 }
 
-// What changes with the key and the language.
+// What changes with the key.
 
 function keyHint() {
-  if (state.reference?.keys === "none")
+  if (state.about.keys === "none")
     return rich("`API_KEY` is not set, so no key is good. Set it to a key of your own and start again.");
-  if (state.reference?.keys !== "development")
+  if (state.about.keys !== "development")
     return rich("A value of `API_KEY`. It stays in this tab and is sent to this service only.");
   return onLoopback
     ? rich("`0000` is the key of `make run`: good for this page, and for programs of its user on this machine.")
@@ -112,74 +124,107 @@ function keyHint() {
 }
 
 function showConnect() {
-  const {base} = here();
-  byId("base").textContent = base;
-  for (const input of document.querySelectorAll("[data-key]")) {
-    if (document.activeElement !== input) input.value = state.key;
-    input.type = keyIsKnown() && input.value === DEVELOPMENT_KEY ? "text" : "password";
-    input.setAttribute("aria-invalid", state.error?.status === 401);
-  }
+  const input = byId("key");
+  if (document.activeElement !== input) input.value = state.key;
+  input.type = keyIsKnown() && input.value === DEVELOPMENT_KEY ? "text" : "password";
+  input.setAttribute("aria-invalid", refused(state.error));
   document.querySelector("[data-copy=key]").hidden = !state.key;
-  byId("key-hint").replaceChildren(...keyHint());
+  if (state.about) byId("key-hint").replaceChildren(...keyHint());
   byId("key-wrong").hidden = !refused(state.error);
   byId("key-wrong").textContent =
     refused(state.error) ? state.error.body.error?.message ?? state.error.status : "";
 }
 
+function use(id) {
+  choose(id);
+  byId("message").focus();
+  byId("try").scrollIntoView();
+}
+
 function showModelsOrWhyNot() {
-  if (state.models.length) showModels(here(), (id) => {
-    byId("model").value = id;
-    byId("model").dispatchEvent(new Event("input", {bubbles: true}));
-    byId("message").focus();
-    byId("try").scrollIntoView();
-  });
-  else byId("models-body").replaceChildren(state.error
-    ? failure(state.error.body || t("The service did not answer."))
-    : el("p", {class: "empty"}, t("Enter a key above to see the models."), " ",
-      el("button", {type: "button", class: "quiet", onclick: () => byId("key").focus()}, t("Enter a key"))));
+  byId("models-search").hidden = !state.models.length;
+  if (state.models.length) return showModels(here(), byId("search").value, use);
+  const why = state.error && !refused(state.error)
+    ? [el("span", {class: "wrong"}, state.error.body.error?.message ?? t("The service did not answer."))]
+    : [t("Enter a key above to see the models."), " ", button(t("Enter a key"), () => byId("key").focus())];
+  byId("models-body").replaceChildren(el("p", {class: "empty"}, why));
+}
+
+function choose(id) {
+  state.model = id;
+  keep("sessionStorage", "model", id);
+  showModel();
+}
+
+function showModel() {
+  const {models, model, own: values} = here();
+  for (const select of [byId("model"), byId("start-model")]) {
+    const ids = models.length ? models.map(({id}) => id) : [model];
+    if ([...select.options].map(({value}) => value).join() !== ids.join())
+      select.replaceChildren(...ids.map((id) => el("option", {}, id)));
+    select.value = model;
+  }
+  own(document.querySelector("main"), values);
 }
 
 function showKey() {
   showConnect();
-  if (!state.reference) return;
-  showExamples(byId("start-examples"), here());
   showModelsOrWhyNot();
-  showTry(here());
+  showModel();
 }
 
-function showAll() {
-  showState();
-  showKey();
-  if (state.reference) showTables(state.reference);
+async function showClients() {
+  const {status, body} = await ask("clients.json");
+  await words;
+  showExamples(byId("start-examples"), status === 200 ? body.clients : []);
+  showModel();
 }
 
-async function changeLanguage(wanted) {
-  await speak(wanted);
-  for (const button of document.querySelectorAll("[data-copy]")) button.replaceChildren(t("Copy"));
-  showAll();
+/** What a reply says of the upstream. */
+function after({status, error, stopped}) {
+  const upstreamFailed = error && (status === 200 || status >= 500);
+  if (!stopped) state.trouble = upstreamFailed ? error.error?.message ?? error : "";
+  if (error && status === null) state.trouble = "";
+  look();
 }
 
-for (const button of document.querySelectorAll("[data-copy]"))
-  copies(button, () => byId(button.dataset.copy).value);
-for (const button of document.querySelectorAll("[data-language]"))
-  button.addEventListener("click", () => {
-    keep("localStorage", "language", button.dataset.language);
-    changeLanguage(button.dataset.language);
+for (const link of document.querySelectorAll("[data-language]"))
+  link.addEventListener("click", () => {
+    keep("localStorage", "language", link.dataset.language);
+    link.search = `?language=${link.dataset.language}`;
+    link.hash = location.hash;
   });
-for (const input of document.querySelectorAll("[data-key]"))
-  input.addEventListener("change", () => {
-    state.key = input.value.trim();
-    keep("sessionStorage", "key", state.key);
-    useKey();
-  });
-byId("key-form").addEventListener("submit", (event) => {
-  event.preventDefault();
+byId("key").addEventListener("change", ({target}) => {
+  state.key = target.value.trim();
+  keep("sessionStorage", "key", state.key);
   useKey();
 });
-
-startTry(here, (reply) => { if (reply.error && reply.status === null) look(); });
-setInterval(() => { if (!document.hidden) look(); }, LOOK_MS);
+byId("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (byId("key").value.trim() === state.key) useKey();
+});
+byId("search").addEventListener("input", showModelsOrWhyNot);
+for (const id of ["model", "start-model"]) byId(id).addEventListener("change", ({target}) => choose(target.value));
+addEventListener("hashchange", arrive);
+setInterval(() => {
+  const well = state.running && state.ready?.status === 200;
+  if (!document.hidden && performance.now() - state.looked > (well ? LOOK_MS : SOON_MS) - 500) look();
+}, SOON_MS);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
-const words = changeLanguage(preferred());  // nothing is shown before its words are there
-look();
-if (state.key) useKey();
+
+const words = learn();  // nothing is shown before its words are there
+
+async function start() {
+  await words;
+  dress();
+  byId("base").textContent = here().base;
+  for (const one of document.querySelectorAll("[data-copy]")) copies(one, () => byId(one.dataset.copy).value);
+  const chat = startChat(here, after);
+  await Promise.all([look(), state.key && useKey(), showClients(), chat]);
+  if (location.hash) arrive();
+  document.documentElement.dataset.arrived = "";  // from now on a link scrolls smoothly
+}
+
+const language = kept("localStorage", "language"), shown = document.documentElement.lang.slice(0, 2);
+if (["en", "zh"].includes(language) && language !== shown && !location.search) location.replace(`?language=${language}${location.hash}`);
+else start();

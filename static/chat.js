@@ -1,84 +1,188 @@
-// One chat: sends it, and folds what comes back, streamed or not, into one reply.
+// The chat: its turns, which last as long as the tab, and the form that adds one.
 
-import {bearer} from "./ask.js";
+import {keep, kept} from "./keep.js";
+import {block, byId, el} from "./make.js";
 import {t} from "./words.js";
 
-/** The data of each server-sent event, wherever the bytes were cut. */
-async function* events(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (let {done, value} = await reader.read(); !done; {done, value} = await reader.read()) {
-    const lines = (rest + value).split("\n");
-    rest = lines.pop();
-    for (const line of lines) if (line.startsWith("data:")) yield line.slice(5).trim();
-  }
+const OPTIONS = ["system", "max", "effort", "temperature"], SWITCHES = ["stream", "json", "tool"];
+const CHOICES = [...OPTIONS, ...SWITCHES, "dialect", "message"];
+const OURS = /^(x-cursor2api-.*|x-request-id|request-id|server-timing|retry-after|x-should-retry)$/;
+
+let turns = [];       // {role: "user", text, pictures}, or a reply as send.js makes it with its `dialect` and `model`
+let running = null;   // what stops the reply that is on its way
+let part = null;      // talk.js, once it is asked for
+
+const talk = () => part ??= import("./talk.js").catch((error) => {
+  part = null;
+  throw error;
+});
+
+const chosen = (id) => SWITCHES.includes(id) ? byId(id).checked : byId(id).value;
+
+/** What the form and the turns ask for. */
+function asked(upTo) {
+  const {max, temperature, ...rest} = Object.fromEntries([...OPTIONS, ...SWITCHES].map((id) => [id, chosen(id)]));
+  return {...rest, system: rest.system.trim(), model: byId("model").value, turns: upTo, max: Number(max) || 0,
+    temperature: temperature === "" ? null : Number(temperature)};
 }
 
-/** Adds a message or a delta to a reply. */
-function add(reply, said) {
-  reply.text += said.content ?? "";
-  reply.thinking += said.reasoning_content ?? "";
-  for (const [n, call] of (said.tool_calls ?? []).entries()) {
-    const kept = reply.calls[call.index ?? n] ??= {name: "", arguments: ""};
-    kept.name += call.function.name ?? "";
-    kept.arguments += call.function.arguments ?? "";
-  }
+function save() {
+  const lasting = turns.map((turn) => turn.role === "user" || turn.total !== null ? turn
+    : {...turn, stopped: true, total: performance.now()});  // a reload cuts it
+  const whole = keep("sessionStorage", "turns", JSON.stringify(lasting));
+  if (!whole) keep("sessionStorage", "turns", JSON.stringify(lasting.map((turn) => ({...turn, pictures: []}))));
+  keep("sessionStorage", "form", JSON.stringify(Object.fromEntries(CHOICES.map((id) => [id, chosen(id)]))));
 }
 
-/**
- * Sends a chat and calls progress(reply) at each change. The reply has status, headers, text, thinking,
- * calls, finish, usage, error (JSON or a text), first and total (milliseconds).
- */
-export async function send(url, key, chat, signal, progress) {
-  const began = performance.now();
-  const reply = {status: null, headers: [], text: "", thinking: "", calls: [], finish: null, usage: null,
-    error: null, first: null, total: null};
-
-  function take({error, choices = [], usage}) {
-    if (error) reply.error = {error};
-    const [choice] = choices;
-    if (choice) add(reply, choice.message ?? choice.delta);
-    reply.finish = choice?.finish_reason ?? reply.finish;
-    reply.usage = usage ?? reply.usage;
-    const begun = reply.text || reply.thinking || reply.calls.length;
-    if (chat.stream && begun) reply.first ??= performance.now() - began;
-    progress(reply);
-  }
-
+function restore() {
   try {
-    const response = await fetch(url, {method: "POST", signal, body: JSON.stringify(chat), headers: {
-      "Content-Type": "application/json", ...bearer(key)}});
-    reply.status = response.status;
-    reply.headers = [...response.headers];
-    progress(reply);
-    if (response.headers.get("content-type")?.startsWith("text/event-stream")) {
-      let whole = false;
-      for await (const data of events(response.body)) {
-        if (data === "[DONE]") whole = true;
-        else take(JSON.parse(data));
-      }
-      if (!whole && !reply.error) reply.error = t("The stream ended before its end mark.");
-    } else {
-      const text = await response.text();
-      try {
-        take(JSON.parse(text));
-      } catch (error) {
-        if (!(error instanceof SyntaxError)) throw error;
-        reply.error = text;
-      }
-    }
-  } catch (error) {
-    if (error.name === "AbortError") reply.stopped = true;
-    else reply.error = t("The service did not answer.");
+    turns = JSON.parse(kept("sessionStorage", "turns")) ?? [];
+    for (const [id, value] of Object.entries(JSON.parse(kept("sessionStorage", "form")) ?? {}))
+      if (SWITCHES.includes(id)) byId(id).checked = value;
+      else byId(id).value = value;
+  } catch {
+    turns = [];
   }
-  reply.total = performance.now() - began;
-  return reply;
 }
 
-/** The same request as a line for a shell. */
-export function asCurl(url, key, chat) {
-  const members = Object.entries(chat).map(([name, value]) => `    "${name}": ${JSON.stringify(value)}`);
-  const body = `{\n${members.join(",\n")}\n  }`.replaceAll("'", "'\\''");
-  return `curl ${chat.stream ? "-N " : ""}${url} \\\n  -H "Authorization: Bearer ${key}" \\\n` +
-    `  -H "Content-Type: application/json" \\\n  -d '${body}'`;
+/** Makes a change to the turns, and stays at their end if the reader is there. */
+function following(change) {
+  const box = byId("turns"), atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+  change();
+  if (atEnd) box.scrollTop = box.scrollHeight;
+}
+
+/** Makes the chat work; `here` gives base, key, shownKey and upstream, `after` hears of each reply that is over. */
+export function startChat(here, after) {
+  const box = byId("turns"), form = byId("chat");
+
+  async function view(turn) {
+    const {answer, question} = await talk();
+    if (turn.role === "user") {
+      const element = question(turn);
+      box.append(element);
+      return {element};
+    }
+    const made = answer(turn, {
+      names: OURS, boots: here().upstream === "cloud", around: following, again,
+      tell: (text) => { byId("progress").textContent = text; }});
+    box.append(made.element);
+    made.show();
+    return made;
+  }
+
+  async function showAll() {
+    box.replaceChildren(...turns.length ? [] : [el("p", {class: "hint"}, t("The answer appears here as it arrives."))]);
+    for (const turn of turns) await view(turn);
+    box.scrollTop = box.scrollHeight;
+    byId("progress").textContent = "";
+  }
+
+  async function showCurl() {
+    if (!byId("as-curl").open) return;
+    const {asCurl, request} = await talk();
+    const draft = {role: "user", text: byId("message").value || t("Hello"), pictures: []};
+    const last = turns.findLastIndex(({role}) => role === "user");
+    const {base, shownKey} = here();
+    const upTo = last < 0 || byId("message").value ? [...turns, draft] : turns.slice(0, last + 1);
+    byId("as-curl").lastElementChild.replaceChildren(
+      block(t("This request as curl"), asCurl(request(base, chosen("dialect"), asked(upTo)), shownKey)));
+  }
+
+  /** Asks for a reply to the turns there are. */
+  async function reply() {
+    const {nothing, request, send} = await talk();
+    const dialect = chosen("dialect"), {base, key} = here(), made = request(base, dialect, asked(turns));
+    const turn = nothing();
+    turns.push(turn);
+    const {show, soon} = await view(turn);
+    box.scrollTop = box.scrollHeight;
+    running = new AbortController();
+    busy(true);
+    save();
+    await send(made, dialect, key, turn, running.signal, soon);
+    running = null;
+    show();
+    busy(false);
+    save();
+    showCurl();
+    after(turn);
+  }
+
+  async function again() {
+    if (running) return;
+    const last = turns.findLastIndex(({role}) => role === "user");
+    turns.length = last + 1;
+    await showAll();
+    byId("message").focus();
+    await reply();
+  }
+
+  function unreachable() {
+    byId("progress").textContent = t("The service did not answer.");
+    box.append(el("p", {class: "wrong", role: "alert"}, t("The service did not answer.")));
+  }
+
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (running) return;
+    try {
+      const {havePictures, takePictures} = await talk();
+      const text = byId("message").value.trim();
+      if (!text && !havePictures()) return byId("message").focus();
+      if (!turns.length) box.replaceChildren();
+      const turn = {role: "user", text, pictures: takePictures()};
+      turns.push(turn);
+      byId("message").value = "";
+      await view(turn);
+      await reply();
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+      unreachable();
+    }
+  });
+  form.addEventListener("input", showCurl);
+  byId("as-curl").addEventListener("toggle", showCurl);
+  byId("message").addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    form.requestSubmit();
+  });
+  byId("stop").addEventListener("click", () => running?.abort());
+  byId("new-chat").addEventListener("click", () => {
+    running?.abort();
+    turns = [];
+    showAll();
+    save();
+    showCurl();
+    byId("message").focus();
+  });
+  const add = async (files) => {
+    if (files.length) (await talk()).addPictures([...files]);
+  };
+  byId("file").addEventListener("change", ({target}) => {
+    add(target.files).then(() => { target.value = ""; });
+  });
+  byId("message").addEventListener("paste", (event) => {
+    const {files} = event.clipboardData;
+    if (files.length) event.preventDefault();
+    add(files);
+  });
+  form.addEventListener("dragover", (event) => event.preventDefault());
+  form.addEventListener("drop", (event) => {
+    event.preventDefault();
+    add(event.dataTransfer.files);
+  });
+  form.addEventListener("focusin", () => talk().catch(() => {}), {once: true});
+  addEventListener("pagehide", save);
+  restore();
+  return showAll();
+}
+
+function busy(on) {
+  const [from, to] = on ? [byId("send"), byId("stop")] : [byId("stop"), byId("send")];
+  const focused = document.activeElement === from;
+  to.hidden = false;
+  if (focused) to.focus();  // one that is hidden would lose it
+  from.hidden = true;
 }

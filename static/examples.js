@@ -1,54 +1,45 @@
-// The examples with this page's own address, key and model in them.
+// The examples in tabs, one for each language and for each client that the service knows.
 
 import {block, el} from "./make.js";
-import {rich, t} from "./words.js";
+import {t} from "./words.js";
 
 const LANGUAGES = [["sh", "curl"], ["py", "Python"], ["mjs", "JavaScript"]];
-const tasks = () => [["models", t("List models")], ["chat", t("Chat")], ["stream", t("Streamed chat")],
-  ["tool", t("Tool call")], ["responses", t("Responses")], ["kilo", t("Kilo Code")],
-  ["messages", t("Anthropic's Messages")]];
-const AS_WRITTEN = ["http://127.0.0.1:8002/v1", "0000", "claude-sonnet-4-5-20250929"];
+const WRITTEN = {__ADDRESS__: "address", __KEY__: "key", __MODEL__: "model"};
 let count = 0;
 
-/** An example's text as nodes; what is this service's own is marked. */
-function own(text, here) {
-  return text.trimEnd().split(new RegExp(`(${AS_WRITTEN.join("|").replaceAll(".", "\\.")})`)).map((part) => {
-    const n = AS_WRITTEN.indexOf(part);
-    return n < 0 ? part : el("b", {}, [here.base, here.shownKey, here.model][n]);
-  });
-}
-
-/** Fills a container with tabs over all examples; `here` gives base, shownKey, model, reference. */
-export function showExamples(container, here) {
-  const chosen = container.chosen ??= {language: "sh", task: "chat"};
-  const id = container.dataset.id ??= `examples-${++count}`;
-  const panel = el("div", {role: "tabpanel", id: `${id}-panel`});
-  const tabs = LANGUAGES.map(([ending, name]) => el("button", {
-    type: "button", role: "tab", id: `${id}-${ending}`, "aria-controls": panel.id,
-    onclick: () => choose({language: ending})}, name));
-  const choices = tasks().map(([task, name]) => el("label", {}, el("input", {
-    type: "radio", name: `${id}-task`, value: task, checked: task === chosen.task,
-    onchange: () => choose({task})}), el("span", {}, name)));
+/** Makes tabs of the .example elements of a container, which stay in it; `clients` is what /clients.json has. */
+export function showExamples(container, clients = []) {
+  const id = `examples-${++count}`, examples = [...container.querySelectorAll(".example")];
+  const chosen = container.chosen ??= {tab: "sh", task: "chat"};
+  const panel = el("div", {role: "tabpanel", id: `${id}-panel`, tabindex: "-1"});
+  const names = [...LANGUAGES, ...clients.map(({name, title}) => [`client-${name}`, title])];
+  const tabs = names.map(([tab, name]) => el("button", {
+    type: "button", role: "tab", id: `${id}-${tab}`, "aria-controls": panel.id, onclick: () => choose({tab})}, name));
+  const tasks = examples.filter(({dataset}) => dataset.language === "sh").map(({dataset: {task}, firstChild}) =>
+    el("label", {}, el("input", {type: "radio", name: `${id}-task`, value: task, onchange: () => choose({task})}),
+      el("span", {}, firstChild.textContent.replace(/ · .*/, ""))));
+  const field = el("fieldset", {class: "tasks"}, el("legend", {class: "aside"}, t("What to do")), tasks);
+  const of = clients.map((client) => clientPanel(client));
 
   function choose(change) {
     Object.assign(chosen, change);
+    if (!names.some(([tab]) => tab === chosen.tab)) chosen.tab = "sh";
     tabs.forEach((tab, n) => {
-      const on = LANGUAGES[n][0] === chosen.language;
+      const on = names[n][0] === chosen.tab;
       tab.setAttribute("aria-selected", on);
       tab.tabIndex = on ? 0 : -1;
       if (on) panel.setAttribute("aria-labelledby", tab.id);
     });
-    const name = `${chosen.task}.${chosen.language}`;
-    panel.replaceChildren(block(name, ...own(here.reference.examples[name], here)));
-    if (chosen.task === "kilo") panel.append(el("p", {class: "hint"}, rich(
-      "In Kilo Code choose the provider OpenAI Compatible, and the base URL, key and model above. This service runs with `{strict}`.",
-      {strict: `KILO_TOOL_STRICT=${here.reference.kilo_tool_strict}`})));
-    if (chosen.task === "messages") panel.append(el("p", {class: "hint"}, rich(
-      "For Claude Code and Anthropic's SDKs: `ANTHROPIC_BASE_URL={root}`, without /v1, and the key as `ANTHROPIC_AUTH_TOKEN`.",
-      {root: here.base.replace(/\/v1$/, "")})));
+    const client = clients.findIndex(({name}) => chosen.tab === `client-${name}`);
+    field.hidden = client >= 0;
+    for (const input of field.querySelectorAll("input")) input.checked = input.value === chosen.task;
+    for (const each of examples)
+      each.toggleAttribute("data-chosen",
+        client < 0 && each.dataset.task === chosen.task && each.dataset.language === chosen.tab);
+    of.forEach((each, n) => { each.hidden = n !== client; });
   }
 
-  const list = el("div", {role: "tablist", "aria-label": t("Language of the examples"), onkeydown: (event) => {
+  const list = el("div", {role: "tablist", "aria-label": t("Clients and languages"), onkeydown: (event) => {
     const step = {ArrowRight: 1, ArrowLeft: -1}[event.key];
     if (!step) return;
     event.preventDefault();
@@ -56,8 +47,25 @@ export function showExamples(container, here) {
     next.focus();
     next.click();
   }}, tabs);
+  panel.append(...examples, ...of);
+  panel.choose = choose;
   container.classList.add("examples");
-  container.replaceChildren(list, el("fieldset", {class: "tasks"},
-    el("legend", {class: "aside"}, t("What to do")), choices), panel);
+  container.replaceChildren(list, field, panel);
   choose({});
+}
+
+/** What one client needs: its files, the command that starts it, how to undo it and what it cannot do. */
+function clientPanel({title, files, run, turn_off: off, cannot}) {
+  const sentences = (name, list) => list.length ? [el("h4", {}, name), el("ul", {class: "sentences"},
+    list.map((text) => el("li", {}, parts(text))))] : [];
+  return el("div", {class: "client"}, el("h3", {class: "aside"}, title),
+    files.map(({path, text}) => [el("h4", {}, el("code", {}, parts(path))), block(path, ...parts(text))]),
+    run ? [el("h4", {}, t("Start it")), block(t("Start it"), ...parts(run))] : [],
+    sentences(t("Turn off"), off), sentences(t("What it cannot do here"), cannot));
+}
+
+/** A client's text as nodes, with what is this service's own marked. */
+function parts(text) {
+  return text.split(/(__(?:ADDRESS|KEY|MODEL)__)/).map((part) =>
+    WRITTEN[part] ? el("b", {"data-own": WRITTEN[part]}) : part);
 }

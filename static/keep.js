@@ -9,10 +9,12 @@ export function kept(storage, name) {
   }
 }
 
+/** Whether it could be kept: what could not lasts until the page is left. */
 export function keep(storage, name, value) {
   try {
     window[storage].setItem(name, value);
+    return true;
   } catch {
-    // it then lasts until the page is left
+    return false;
   }
 }

@@ -6,25 +6,31 @@ import {t} from "./words.js";
 export function el(tag, options = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(options))
-    if (typeof value === "function") made.addEventListener(name.slice(2), value);
-    else if (value !== false && value !== undefined) made.setAttribute(name, value === true ? "" : value);
+    if (value === undefined || value === false) continue;
+    else if (typeof value === "function") made.addEventListener(name.slice(2), value);
+    else made.setAttribute(name, value === true ? "" : value);
   made.append(...children.flat(Infinity));
   return made;
 }
 
 export const byId = (id) => document.getElementById(id);
 
+export const button = (name, onclick, kind = "quiet", more = {}) =>
+  el("button", {type: "button", class: kind, onclick, ...more}, name);
+
 /** Makes a button copy what read() gives, and say so. */
-export function copies(button, read) {
-  const name = () => button.replaceChildren(t("Copy"));
-  button.addEventListener("click", async () => {
-    await copy(read(), button);
-    button.replaceChildren(t("Copied"));
+export function copies(one, read, name = t("Copy")) {
+  one.addEventListener("click", async () => {
+    await copy(read(), one);
+    one.replaceChildren(t("Copied"));
     byId("spoken").textContent = t("Copied");
-    setTimeout(() => { name(); byId("spoken").textContent = ""; }, 1500);
+    setTimeout(() => {
+      one.replaceChildren(name);
+      byId("spoken").textContent = "";
+    }, 1500);
   });
-  name();
-  return button;
+  one.replaceChildren(name);
+  return one;
 }
 
 async function copy(text, beside) {
@@ -43,16 +49,19 @@ export function pre(label, kind, ...parts) {
   return el("pre", {tabindex: "0", role: "group", "aria-label": label, class: kind}, ...parts);
 }
 
-/** An error as it came: JSON or a text. */
-export function failure(error) {
-  return pre(t("Error"), "error", typeof error === "string" ? error : JSON.stringify(error, null, 2));
-}
-
 /** A block of code with a copy button; parts are texts and elements. */
 export function block(label, ...parts) {
-  const code = pre(label, undefined, el("code", {}, ...parts));
-  return el("div", {class: "block"}, code,
-    copies(el("button", {type: "button", class: "quiet"}), () => code.textContent));
+  return dressed(el("div", {class: "block"}, el("pre", {}, el("code", {}, ...parts))), label);
+}
+
+/** Gives a block of code what it needs beside its text: a name, a way for the keyboard to scroll it, a copy button. */
+export function dressed(box, label) {
+  const code = box.firstElementChild;
+  code.tabIndex = 0;
+  code.setAttribute("role", "group");
+  code.setAttribute("aria-label", label);
+  box.append(copies(button("", undefined), () => code.textContent));
+  return box;
 }
 
 /** The rows of a <dl> from [name, value] pairs; a value is a text or a list of nodes. */

@@ -30,7 +30,8 @@ def chromium():
 
 
 @contextmanager
-def visit(browser, url, *, failing=(), ready=".cards", served_by=None, before=None, **options):
+def visit(browser, url, *, failing=(), ready=".models", served_by=None, before=None, hash="",
+          **options):
     """A page that has loaded. `failing` are parts of what the console may say, as "401" for an error.
 
     `before` is called with the page before it loads. With `served_by` the browser sees `url`, and what
@@ -43,17 +44,19 @@ def visit(browser, url, *, failing=(), ready=".cards", served_by=None, before=No
     if served_by:
         serve(page, url, served_by)
     said, asked = [], []
-    page.on("console", lambda message: said.append(message.text) if message.type != "log" else None)
+    page.on("console", lambda message: said.append(message.text)
+            if message.type != "log" and not message.location["url"].endswith("/clients.json") else None)
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
     if before:
         before(page)
-    page.goto(url)
+    page.goto(url + hash)
     page.wait_for_selector(ready)
     yield page
     unexpected = [text for text in said if not any(part in text for part in failing)]
-    assert not unexpected and not page.evaluate("violations")
-    assert asked and all(each.startswith(url + "/") for each in asked)
+    assert not unexpected
+    assert options.get("java_script_enabled") is False or not page.evaluate("window.violations ?? []")
+    assert asked and all(each.startswith((url + "/", url + "#")) for each in asked)
     context.close()
 
 

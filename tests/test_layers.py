@@ -42,7 +42,8 @@ ROOMS = {name: room for room, names in enumerate([
     ["upstream.sdk.bridge"],
     ["upstream", "upstream.cloud", "upstream.sdk.adapter", "upstream.uistream"],
     # 4
-    ["server.counts", "server.record", "server.slots", "server.page", "server.development"],
+    ["server.counts", "server.record", "server.slots", "server.page", "server.markup",
+     "server.development"],
     ["server.metrics", "server.model_lists", "server.replay", "server.request", "server.sse"],
     ["server.service", "server.reference"],
     ["server.deadline"],

@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
+from html import unescape
 
 import pytest
 import requests
@@ -13,14 +13,16 @@ from conftest import MODEL, ROOT, gateway
 
 from cursor2api.config import Config
 from cursor2api.errors import KINDS
+from cursor2api.server import markup
 from cursor2api.server.reference import reference
 from cursor2api.server.views import routes
 
 STATIC = ROOT / "static"
-FILES = ["/", "/reference.json", "/openapi.json",
+FILES = ["/", "/?language=zh", "/reference.json", "/openapi.json", "/static/state.json",
          *(f"/static/{path.name}" for path in STATIC.iterdir() if path.is_file())]
-EXPECTED = {"models": MODEL, "chat": "Hello", "stream": "Hello", "tool": "Paris", "responses": "Hello",
-            "kilo": "attempt_completion", "messages": "Hello"}
+EXPECTED = {"models": MODEL, "chat": "Hello", "stream": "Hello", "tool": "Paris", "named": "Paris",
+            "responses": "Hello", "kilo": "attempt_completion", "messages": "Hello"}
+EXAMPLES = {path.name: path.read_text() for path in (STATIC / "examples").iterdir()}
 ABOUT = reference(Config(), version="1", started=0, routes=routes(), examples={})
 
 
@@ -45,7 +47,7 @@ def test_a_file_is_sent_once_packed_if_asked_and_can_be_headed(gate, path):
     head = requests.head(gate.url + path, timeout=10, headers={"Accept-Encoding": "identity"})
     assert head.status_code == 200 and not head.content
     assert int(head.headers["Content-Length"]) == len(plain.content)
-    if path.startswith("/static/"):
+    if path.startswith("/static/") and path not in ("/static/index.html", "/static/state.json"):
         assert plain.content == (ROOT / path[1:]).read_bytes()
 
 
@@ -61,7 +63,8 @@ def test_a_file_forbids_what_it_does_not_need(gate, path):
 
 
 @pytest.mark.parametrize("path", ["/static/", "/static/nothing.js", "/static/examples", "/static/..%2Fapp.py",
-                                  "/static/examples/chat.py", "/static/%2e%2e/app.py", "/app.py"])
+                                  "/static/examples/chat.py", "/static/%2e%2e/app.py", "/app.py",
+                                  "/static/words/zh.json"])
 def test_nothing_else_is_a_file(gate, path):
     response = get(gate, path)
     assert response.status_code == 404 and set(response.json()) == {"error"}
@@ -138,37 +141,58 @@ def test_every_header_that_a_browser_may_read_stands_in_the_reference(gate):
     assert sorted(exposed) == sorted(row["name"] for row in ABOUT["headers"])
 
 
-class Texts(HTMLParser):
-    """The texts of the markup that are translated."""
+@pytest.mark.parametrize("language, header, expected", [
+    ("", "", "en"), ("", "de, en;q=0.5", "en"), ("", "zh-CN,zh;q=0.9,en;q=0.5", "zh-CN"), ("", "zh-TW", "zh-CN"),
+    ("?language=en", "zh-CN", "en"), ("?language=zh", "en", "zh-CN"), ("?language=x", "en", "en")])
+def test_the_page_is_in_the_readers_language(gate, language, header, expected):
+    response = get(gate, "/" + language, **{"Accept-Language": header})
+    assert f'<html lang="{expected}">' in response.text and "Accept-Language" in response.headers["Vary"]
 
-    def __init__(self):
-        super().__init__()
-        self.found, self.inside = [], False
 
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        self.inside = "data-t" in attributes
-        self.found += [attributes[name] for name in ("aria-label", "placeholder")
-                       if f"data-t-{name}" in attributes]
+@pytest.mark.parametrize("keys, key", [("development", "0000"), ("set", "YOUR_KEY")])
+def test_the_page_tells_all_in_its_html(keys, key):
+    """Without JavaScript it tells the address, the key, the routes, parameters, errors and examples."""
+    about = {**ABOUT, "keys": keys, "examples": EXAMPLES}
+    text = markup.page((STATIC / "index.html").read_text(), about, markup.Words("en", {}), 8123).decode()
+    shown = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", "", text)))
+    assert "http://127.0.0.1:8123/v1" in shown and "127.0.0.1:8002" not in shown
+    assert f"Bearer {key}" in shown and ("Bearer 0000" in shown) == (key == "0000")
+    expected = [row[name] for part, names in {
+        "routes": ["path"], "headers": ["name"], "settings": ["name"], "errors": ["status"],
+        "replies": ["text"]}.items() for row in ABOUT[part] for name in names]
+    expected += [row["body"]["error"]["message"] for row in ABOUT["errors"]]
+    expected += [row["name"] for dialect in ABOUT["dialects"] for row in dialect["parameters"]]
+    expected += [text.replace("http://127.0.0.1:8002", "http://127.0.0.1:8123").replace("0000", key)
+                 for text in EXAMPLES.values()]
+    assert not [each for each in expected if re.sub(r"\s+", " ", str(each).strip()) not in shown]
+    assert "{{" not in text and "[[" not in text
 
-    def handle_data(self, data):
-        if self.inside:
-            self.found.append(data)
 
-    def handle_endtag(self, tag):
-        self.inside = False
+def test_what_goes_into_the_html_is_escaped():
+    about = {**ABOUT, "version": "<b>1", "examples": {"chat.sh": "<i>&"}}
+    text = markup.page('[[version]] {{<u>"x"</u>}} [[examples]]', about, markup.Words("en", {}), 1).decode()
+    assert text.startswith("&lt;b&gt;1 &lt;u&gt;&quot;x&quot;&lt;/u&gt; ") and "<i>" not in text
 
 
 def test_every_text_of_the_page_and_of_the_reference_has_its_chinese():
-    markup = Texts()
-    markup.feed((STATIC / "index.html").read_text())
+    """What the service writes into the HTML stands in words/zh.json, what scripts show in zh.json."""
+    template = set(re.findall(r"\{\{(.+?)\}\}", (STATIC / "index.html").read_text()))
+    source = re.sub(r'"\s*\n\s*"', "", (ROOT / "cursor2api/server/markup.py").read_text())
+    source = source.partition("\ndef ")[2]
+    texts = template | {*markup.TASKS.values(), *markup.HINTS.values()}
+    texts |= set(re.findall(r'\b(?:t|hint)\("([^"]*)"', source))
+    texts |= {name for names in re.findall(r'table\(\s*\[([^][]*)\]', source)
+              for name in re.findall(r'"([^"]+)"', names)}
+    texts |= {row[key] for part, keys in {"routes": ["what"], "headers": ["what"], "errors": ["when"],
+                                          "settings": ["help"], "replies": ["name"]}.items()
+              for row in ABOUT[part] for key in keys}
+    for row in (row for dialect in ABOUT["dialects"] for row in dialect["parameters"]):
+        texts |= {row["effect"], row["what"]} | (
+            {row["range"]} if re.search(r"\b(at|to|of|or|an?|named)\b", row["range"]) else set())
+    assert set(json.loads((STATIC / "words/zh.json").read_text())) == texts
     script = "".join(path.read_text() for path in STATIC.glob("*.js"))
-    texts = markup.found + re.findall(r'\b(?:t|rich)\(\s*"((?:[^"\\]|\\.)*)"', script)
-    texts += [row[key] for part, keys in {
-        "routes": ["what"], "headers": ["what"], "parameters": ["effect", "what"], "errors": ["when"],
-        "settings": ["help"], "replies": ["name"]}.items() for row in ABOUT[part] for key in keys]
-    texts += [row["range"] for row in ABOUT["parameters"] if re.search(r"\b(at|to|of|an?)\b", row["range"])]
-    assert set(json.loads((STATIC / "zh.json").read_text())) == set(texts)
+    shown = set(re.findall(r'\b(?:t|rich)\(\s*"((?:[^"\\]|\\.)*)"', script))
+    assert set(json.loads((STATIC / "zh.json").read_text())) == shown
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,11 @@ from dataclasses import fields
 from . import sse
 from ..config import Config
 from ..dialects import Dialect, Example, Identity, Options
-from ..dialects.served import DEFAULT
+from ..dialects.served import DEFAULT, DIALECTS
 from ..errors import KINDS
 from ..events import Event
 from ..fold import ReplySoFar
+from ..models import CONTEXT_WINDOW, MAX_TOKENS
 from .record import RequestRecord
 
 HEADERS = (
@@ -35,6 +36,10 @@ HEADERS = (
 )
 
 IDENTITY = Identity("0123456789abcdef01234567", 1767225600, "claude-sonnet-4-5-20250929")
+MODELS = {"object": "list", "data": [{
+    "id": IDENTITY.model, "object": "model", "created": IDENTITY.created, "owned_by": "cursor2api",
+    "max_tokens": MAX_TOKENS,
+    **dict.fromkeys(("context_window", "context_length", "max_model_len"), CONTEXT_WINDOW)}]}
 
 
 def reference(config: Config, *, version: str, started: int, routes: list[dict],
@@ -44,14 +49,20 @@ def reference(config: Config, *, version: str, started: int, routes: list[dict],
     return {
         "version": version, "started": started, "upstream": config.upstream_in_use,
         "keys": keys, "kilo_tool_strict": config.kilo_tool_strict, "routes": routes, "examples": examples,
-        "parameters": [
-            {key: getattr(parameter, key) for key in ("name", "type", "range", "effect", "what")}
-            for parameter in DEFAULT.parameters],
+        "parameters": _parameters(DEFAULT),
+        "dialects": [{"name": dialect.name, "path": dialect.paths[0], "parameters": _parameters(dialect),
+                      "reply": _shown(dialect, dialect.examples[0])} for dialect in DIALECTS],
+        "models": MODELS,
         "headers": [{"name": name, "what": what} for name, what in HEADERS],
         "replies": [{"name": example.name, "text": _shown(DEFAULT, example)} for example in DEFAULT.examples],
         "errors": [{"status": kind.status, "type": kind.type, "codes": kind.codes, "when": kind.when,
                     "body": DEFAULT.error(kind.example(), "").body} for kind in KINDS],
         "settings": settings()}
+
+
+def _parameters(dialect: Dialect) -> list[dict]:
+    return [{key: getattr(parameter, key) for key in ("name", "type", "range", "required", "effect", "what")}
+            for parameter in dialect.parameters]
 
 
 def settings() -> list[dict]:

@@ -37,7 +37,11 @@ def ready(request: ApiRequest, service: Service) -> Response:
 
 
 def page(request: ApiRequest, service: Service) -> Response:
-    return site.send(request, service.files, "index.html")
+    """The page in the language that its address asks for, else in the one that the browser prefers."""
+    wanted = request.args.get("language") or request.accept_languages.best_match(("en", "zh")) or "en"
+    response = site.send(request, service.files, "zh.html" if wanted == "zh" else "index.html")
+    response.vary.add("Accept-Language")
+    return response
 
 
 def page_file(request: ApiRequest, service: Service, name: str) -> Response:
