@@ -1,10 +1,15 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run doctor docs test test-clients test-sdk lint bench soak screenshots
+.PHONY: run client doctor docs test test-pythons test-clients test-sdk lint bench soak screenshots FORCE
 
 run: .venv/run
 	@$(BIN)/python app.py
+
+NAME ?= opencode
+
+client: .venv/run
+	@$(BIN)/python -m cursor2api.clients $(NAME) $(ARGS)
 
 doctor: .venv/run
 	@$(BIN)/python -m cursor2api.doctor $(ARGS)
@@ -38,26 +43,44 @@ screenshots: .venv/test
 lint: .venv/test
 	@$(BIN)/flake8 .
 
-.venv/run: requirements.txt constraints.txt
-	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -r requirements.txt
-	@touch $@
+# An environment stays if it works and, where PYTHON was said, is of that Python; else it is made anew.
+# Importing cursor2api is what refuses a Python that is too old.
+SAID = $(filter command environment,$(firstword $(origin PYTHON)))
+VERSION = -c 'import sys; print(sys.version)'
+
+%/made: FORCE
+	@if $*/bin/python -c 'import pip, cursor2api' 2>/dev/null $(if $(SAID),&& \
+	        [ "$$($*/bin/python $(VERSION))" = "$$($(PYTHON) $(VERSION))" ]); then \
+	    test -e $@ || touch $@; \
+	elif ! command -v $(PYTHON) >/dev/null; then \
+	    echo "$(PYTHON) is not there: make run PYTHON=python3.12, for example"; exit 1; \
+	elif $(PYTHON) -c 'import cursor2api'; then \
+	    if [ -e $* ]; then echo "$* is broken, or another Python's: it is made anew"; fi; \
+	    $(PYTHON) -m venv --clear $* && touch $@; \
+	else exit 1; fi
+
+# Installs into the environment $(1) what the file $(2) lists.
+define install
+	@echo "Installing the packages into $(1) ..."
+	@if $(1)/bin/python -m pip install -q --disable-pip-version-check -r $(2) 2>$(1)/pip.log; then touch $@; \
+	elif grep -q 'connection broken' $(1)/pip.log; then \
+	    echo "No network: pip cannot reach its package index, and says why in $(1)/pip.log"; exit 1; \
+	else cat $(1)/pip.log; exit 1; fi
+endef
+
+.venv/run: .venv/made requirements.txt
+	$(call install,.venv,requirements.txt)
 
 .venv/test: .venv/run requirements-test.txt
-	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -r requirements-test.txt
-	@touch $@
+	$(call install,.venv,requirements-test.txt)
 
 .venv/clients: .venv/test requirements-clients.txt
-	@$(BIN)/pip install -q --disable-pip-version-check -r requirements-clients.txt
-	@touch $@
+	$(call install,.venv,requirements-clients.txt)
 
-.venv-sdk/done: requirements.txt requirements-test.txt requirements-sdk.txt requirements-sdk-test.txt constraints.txt
-	@test -x .venv-sdk/bin/pip || $(PYTHON) -m venv .venv-sdk
-	@.venv-sdk/bin/pip install -q --disable-pip-version-check -c constraints.txt -r requirements-sdk-test.txt
-	@touch $@
+.venv-sdk/done: .venv-sdk/made requirements.txt requirements-test.txt requirements-sdk.txt requirements-sdk-test.txt
+	$(call install,.venv-sdk,requirements-sdk-test.txt)
 
-.venv-litellm/done:
-	@test -x .venv-litellm/bin/pip || $(PYTHON) -m venv .venv-litellm
+.venv-litellm/done: .venv-litellm/made
 	@if .venv-litellm/bin/pip install -q --disable-pip-version-check 'litellm[proxy]==1.108.7'; then touch $@; \
 	else echo "bench: LiteLLM could not be installed into .venv-litellm: it is not measured"; fi
 

@@ -5,5 +5,6 @@ import sys
 from cursor2api import start
 
 if __name__ == "__main__":
-    sys.exit(start.main())
+    from cursor2api import development_start  # here, as gunicorn's workers need nothing of it
+    sys.exit(development_start.main())
 app = start.application()

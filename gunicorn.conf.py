@@ -38,7 +38,8 @@ if resource.RLIM_INFINITY != allowed < files:
     files = files if most == resource.RLIM_INFINITY else min(files, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
 backlog = 2048             # with 64 the slowest of 500 streams begun at once waited 4.7 s, not 1.6
-bind = f"0.0.0.0:{options.port}"
+host = options.host or "0.0.0.0"
+bind = f"[{host}]:{options.port}" if ":" in host else f"{host}:{options.port}"
 timeout = 60               # of a worker's heartbeat; it never ends a stream
 graceful_timeout = int(options.grace_s + STOP_S) + 1  # after that the master kills its workers
 control_socket_disable = True  # one per user, so a second instance would fight over it

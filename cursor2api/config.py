@@ -11,12 +11,18 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 CURSOR_URL = "https://api.cursor.com"
 INSTALL_SDK = f"{sys.executable} -m pip install -r requirements-sdk.txt"
 DAY = 86_400  # longer waits than this do not fit all clocks
 DEVELOPMENT_KEY = "0000"  # everybody knows it: see server/development.py
+# A statement of .env as python-dotenv reads it, or a line without one; quoted values may have several lines.
+STATEMENT = re.compile(r"""[ \t]*(?:(?:export[ \t]+)?([^=\s\#'"]+)[ \t]*=[ \t]*
+                           (?:"(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | (?!["'])[^\n]*)[ \t]*)?
+                           (?:\#[^\n]*)?(?:\n|\Z)""", re.VERBOSE | re.DOTALL)
 
 
 class ConfigError(Exception):
@@ -126,6 +132,14 @@ def _url(value: str) -> str:
     raise ValueError("an http:// or https:// URL, special characters of a password as %XX")
 
 
+def _host(value: str) -> str:
+    with suppress(ValueError):
+        return str(ip_address(value.strip("[]")))
+    if not re.fullmatch(r"[A-Za-z][\w.-]*", value):
+        raise ValueError("an address or name of this machine, such as 0.0.0.0")
+    return value
+
+
 def _base_url(value: str) -> str:
     return _url(value).rstrip("/")
 
@@ -163,6 +177,9 @@ class Config:
     """All settings. Times are in seconds, sizes in bytes unless the help says otherwise."""
 
     port: int = _option(8002, _number(int, 0, 65535), "port to listen on")
+    host: str = _option(
+        "", _host, "address to listen on; unless set, 127.0.0.1 under make run and else 0.0.0.0, which is all of "
+        "the machine's addresses")
     web_concurrency: int = _option(1, _number(int, 1, 512), "worker processes")
     threads: int = _option(64, _number(int, 6, 4096), "threads of a worker; a reply holds one")
     api_key: tuple[tuple[str, str], ...] = _option(
@@ -342,3 +359,26 @@ class Config:
         cursor = ("sdk", "cloud") if self.sdk_bridge else ("cloud",)
         return (cursor if self.cursor_api_key else ()) + (
             ("uistream",) if self.uistream_url and self.models else ())
+
+
+def check_env_file(text: str) -> None:
+    """Raises ConfigError for a line that is no statement, and for a name that is nearly one of a setting.
+
+    Other names are left alone, as other programs read the file too.
+    """
+    ours = [option.name.upper() for option in fields(Config)]
+    plain_ours = {_plain(name): name for name in ours}
+    at = 0
+    while at < len(text):
+        line = text.count("\n", 0, at) + 1
+        statement = STATEMENT.match(text, at)
+        if statement is None:
+            raise ConfigError(f".env, line {line}: expected NAME=value, got something else")
+        name, at = statement[1] or "", statement.end()
+        near = get_close_matches(_plain(name), plain_ours, 1, 0.85 if len(name) > 5 else 0.75)
+        if near and name not in ours:
+            raise ConfigError(f".env, line {line}: expected {plain_ours[near[0]]}, got {name}")
+
+
+def _plain(name: str) -> str:
+    return re.sub("[_-]", "", name).lower()

@@ -1,16 +1,15 @@
-"""From the environment and .env to the service, and the development start (`make run`).
+"""From the environment and .env to the service.
 
 Nothing is made while this module is imported, as gunicorn's settings and the doctor import it too.
 """
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -18,7 +17,7 @@ from dotenv import dotenv_values
 from . import __version__
 from .server import markup, page as site
 from .agents.agents import Agents
-from .config import CURSOR_URL, DEVELOPMENT_KEY, INSTALL_SDK, Config, ConfigError, digest
+from .config import CURSOR_URL, DEVELOPMENT_KEY, Config, ConfigError, check_env_file, digest
 from .dialects import Dialect
 from .dialects.served import DIALECTS
 from .server.keys import Keys, read_digests
@@ -43,10 +42,20 @@ GLIBC_TUNABLES = "glibc.malloc.arena_max=1:glibc.malloc.tcache_count=1:glibc.mal
 
 
 def environment(**more: str) -> dict[str, str]:
-    """All variables: .env beside app.py, before it the environment, before that `more`."""
-    values = {**dotenv_values(ROOT / ".env"), **os.environ, **more}
+    """All variables: .env beside app.py, before it the environment, before that `more`. Raises ConfigError."""
+    values = {**read_env_file(ROOT / ".env"), **os.environ, **more}
     values["SDK_BRIDGE"] = values.get("SDK_BRIDGE") or installed()
     return {name: value for name, value in values.items() if value is not None}
+
+
+def read_env_file(path: Path) -> dict[str, str | None]:
+    """The variables of the file, none if it is not there. Raises ConfigError."""
+    try:
+        text = path.read_text("utf-8-sig") if path.is_file() else ""  # some editors begin a file with a mark
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f".env: expected a text in UTF-8 that can be read, got {error}") from None
+    check_env_file(text)
+    return dotenv_values(stream=StringIO(text))
 
 
 def read_config(**more: str) -> Config:
@@ -151,44 +160,3 @@ def create_app(config: Config, upstream=None, dialects: Sequence[Dialect] = DIAL
 def application(development: bool = False) -> App:
     """What gunicorn serves, in the `development` start too. Ends the process if a setting is wrong."""
     return create_app(read_config(), development=development)
-
-
-def main() -> int:
-    """The development start: gunicorn, and the simulator beside it if there is no upstream."""
-    config = read_config()
-    simulator, started = None, {}
-    if config.upstream_in_use is None:
-        simulator = subprocess.Popen(
-            [sys.executable, "-m", "cursor2api.simulator", "--port", "0", "--until-eof"], cwd=ROOT,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
-        started = {"UPSTREAM": "simulator", "CURSOR_API_KEY": "simulator",
-                   "CURSOR_BASE_URL": simulator.stdout.readline().strip()}
-        config = read_config(**started)
-    base = f"http://127.0.0.1:{config.port}"
-    key = config.api_key[0][1] if config.api_key else DEVELOPMENT_KEY
-    masked = key if key == DEVELOPMENT_KEY else f"{key[:2]}...{key[-2:]}" if len(key) > 8 else "..."
-    faster = (config.upstream, config.upstream_in_use) == ("auto", "cloud") and (
-        f"\n  Faster     {INSTALL_SDK}: Cursor's SDK, 174 MB, boots no machine; see README.md") or ""
-    print(f"""
-  Base URL   {base}/v1
-  API key    {masked}
-  Upstream   {config.upstream_in_use}{
-    ": no CURSOR_API_KEY is set, so a simulator answers, with made-up text" if simulator else ""}{faster}
-
-  curl {base}/v1/chat/completions -H "Authorization: Bearer {masked}" \\
-    -H "Content-Type: application/json" -d '{{"model": "{
-    config.models[0] if config.models else "claude-sonnet-4-5-20250929" if simulator else "MODEL"
-    }", "messages": [{{"role": "user", "content": "Hello"}}]}}'
-""", flush=True)
-    server = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{config.port}",
-         "cursor2api.start:application(development=True)"],
-        cwd=ROOT, env={"GLIBC_TUNABLES": GLIBC_TUNABLES, **os.environ, **started}, start_new_session=True)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: server.terminate())
-    try:
-        return server.wait()
-    finally:
-        if simulator:
-            simulator.terminate()
-            simulator.wait()

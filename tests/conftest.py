@@ -101,11 +101,11 @@ def settings_of(upstream, simulator_url):
 
 
 @contextmanager
-def gateway(script=None, environ=None, upstream="simulator", scheme="http", development=False,
+def gateway(script=None, environ=None, upstream="simulator", scheme="http", development=False, command=(),
             **simulator_options):
     """The service as a user runs it; `environ` adds to its settings, which no .env can reach.
 
-    With `development` it is the one that `make run` has gunicorn serve.
+    With `development` it is the one that `make run` has gunicorn serve; a `command` takes gunicorn's place.
 
     No agent is kept unless a test asks for it: what is then at Cursor has been forgotten there.
     """
@@ -115,8 +115,9 @@ def gateway(script=None, environ=None, upstream="simulator", scheme="http", deve
                     "KEEP_AGENTS": "0", "API_KEY": "" if development else "default:0000",
                     **(environ or {})}
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "--bind",
-             f"127.0.0.1:{port}", f"cursor2api.start:application({development=})" if development else "app:app"],
+            command or [
+                sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}",
+                f"cursor2api.start:application({development=})" if development else "app:app"],
             cwd=ROOT,
             env={"PATH": os.environ["PATH"], **PROCFILE, **settings}, stderr=log)
         url = f"{scheme}://127.0.0.1:{port}"

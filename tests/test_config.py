@@ -1,13 +1,15 @@
 """Settings: what a value comes to, and a bad one is refused by its name, without showing a key."""
 
+import re
 from dataclasses import fields
 
 import pytest
 
-from cursor2api.config import Config, ConfigError, KeyLimit
+from cursor2api.config import Config, ConfigError, KeyLimit, check_env_file
+from cursor2api.start import ROOT, read_env_file
 
 DEFAULTS = {
-    "port": 8002, "api_key": (), "upstream": "auto", "cursor_api_key": "",
+    "port": 8002, "host": "", "api_key": (), "upstream": "auto", "cursor_api_key": "",
     "cursor_base_url": "https://api.cursor.com", "sdk_bridge": (), "sdk_user": "",
     "sdk_idle_s": 600.0, "uistream_url": "", "uistream_headers": (),
     "models": (), "model_aliases": (), "system_prompt_inject": "", "max_input_length": 200_000,
@@ -31,6 +33,8 @@ def test_what_is_not_set_has_its_default(environ):
 
 GOOD = [
     ("PORT", "9000", "port", 9000),
+    ("HOST", "0.0.0.0", "host", "0.0.0.0"), ("HOST", "[::1]", "host", "::1"), ("HOST", "::", "host", "::"),
+    ("HOST", "localhost", "host", "localhost"), ("HOST", "my-host.local", "host", "my-host.local"),
     ("API_KEY", " a, b ,", "api_key", (("ca978112", "a"), ("3e23e816", "b"))),
     ("API_KEY", "me:a,0000", "api_key", (("me", "a"), ("9af15b33", "0000"))),
     ("WEB_CONCURRENCY", "2", "web_concurrency", 2), ("THREADS", "8", "threads", 8),
@@ -116,6 +120,8 @@ BAD = [
       for value in ("-1", "ten", "nan", "inf", "1e400", "1e300", "86401", "1s")),
     *(({name: "0"}, name) for name in ("TIMEOUT", "CONNECT_TIMEOUT", "CREATE_TIMEOUT", "RETRY_S",
                                        "HEARTBEAT_S", "KEEP_AGENT_S", "MAX_N", "MAX_BODY_BYTES")),
+    *(({"HOST": value}, "HOST") for value in (
+        "http://127.0.0.1", "127.0.0.1:8002", "[::1]:8002", "a b", "256.0.0.1", "127.1", "*")),
     ({"MAX_N": "129"}, "MAX_N"), ({"TOOL_STREAMING": "half"}, "TOOL_STREAMING"),
     *(({name: "maybe"}, name) for name in ("EXPOSE_THINKING", "STRICT_PARAMS", "KILO_TOOL_STRICT",
                                            "KEY_PASSTHROUGH", "DEBUG_CONTENT")),
@@ -160,3 +166,43 @@ def test_no_key_shows_when_the_settings_are_printed():
                           '{"Authorization": "secret"}', "CURSOR_BASE_URL": "http:" + url,
                           "UISTREAM_URL": "http:" + url, "MODELS": "m", "REDIS_URL": "redis:" + url})
     assert "secret" not in repr(config)
+
+
+STATEMENTS = [
+    ("", None), ("\n", None), ("# a comment", None), (" # a comment\n\t\n", None), ("PORT=1", None),
+    ("  export PORT = 1 # why\n", None), ("PORT=", None), ("API_KEY=a=b#c", None),
+    ("SYSTEM_PROMPT_INJECT='two\nlines, \\' and\nNO NAME'\nPORT=1", None),
+    ('SYSTEM_PROMPT_INJECT="two\n# lines, \\" and\nPROT=1" # why\nPORT=1', None),
+    ("OPENAI_API_KEY=1\nXAI_API_KEY=1\nLOG_LEVEL=1\nHOSTNAME=x\nHTTPS_PROXY=x\nGLIBC_TUNABLES=a=b", None),
+    ("PROT=1", "line 1: expected PORT, got PROT"), ("port=1", "line 1: expected PORT, got port"),
+    ("\nPORT=1\nCURSOR_APIKEY=secret", "line 3: expected CURSOR_API_KEY, got CURSOR_APIKEY"),
+    ("export CURSOR-API-KEY='secret'", "line 1: expected CURSOR_API_KEY, got CURSOR-API-KEY"),
+    ("CURSOR_KEY=secret", "line 1: expected CURSOR_API_KEY, got CURSOR_KEY"),
+    ("SYSTEM_PROMPT_INJECT='\n\n'\nMODEL=m", "line 4: expected MODELS, got MODEL"),
+    *((text, f"line {line}: expected NAME=value, got something else") for text, line in (
+        ("secret", 1), ("PORT=1\n\nCURSOR_API_KEY secret\nPORT=2", 3), ("API_KEY: secret", 1), ("=secret", 1),
+        ("PORT=1\nAPI_KEY='secret\nPORT=2", 2), ('API_KEY="secret" secret', 1), ("export PORT", 1)))]
+
+
+@pytest.mark.parametrize("text, wrong", STATEMENTS, ids=[repr(row[0])[:60] for row in STATEMENTS])
+def test_a_line_of_env_that_has_no_effect_though_it_should_is_refused(text, wrong):
+    if wrong is None:
+        return check_env_file(text)
+    with pytest.raises(ConfigError) as raised:
+        check_env_file(text)
+    assert str(raised.value) == f".env, {wrong}"
+
+
+def test_env_is_read_as_editors_write_it(tmp_path):
+    path = tmp_path / ".env"
+    assert read_env_file(path) == {}
+    path.write_bytes(b"\xef\xbb\xbfPORT=1\r\nHOST='a\r\nb'\r\n")
+    assert read_env_file(path) == {"PORT": "1", "HOST": "a\nb"}
+    path.write_bytes(b"PORT=\xff")
+    with pytest.raises(ConfigError, match="^.env: expected a text in UTF-8"):
+        read_env_file(path)
+
+
+def test_the_example_file_may_be_copied_with_every_setting_turned_on():
+    text = (ROOT / ".env.example").read_text("utf-8")
+    check_env_file(re.sub("^#(?=[A-Z])", "", text, flags=re.M))

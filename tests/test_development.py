@@ -168,3 +168,22 @@ def test_the_development_start_listens_on_the_loopback_address_alone():
     finally:
         process.terminate()
         process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("key", [None, "a-long-secret-key"])
+def test_on_an_address_that_others_reach_no_key_is_good_until_one_is_set(key):
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "app.py"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env={"PATH": os.environ["PATH"], "PORT": str(port), "HOST": "127.0.0.2", "API_KEY": key or ""})
+    try:
+        banner = ""
+        while '"messages"' not in banner:  # in the last line
+            banner += process.stdout.readline()
+        assert ("none is good, because HOST is 127.0.0.2: set API_KEY" in banner) == (key is None)
+        assert "0000" not in banner and (key is None or key not in banner)
+        answer = requests.get(f"http://127.0.0.2:{port}/v1/models", headers={"api-key": key or "0000"}, timeout=60)
+        assert answer.ok if key else refused(answer)
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)

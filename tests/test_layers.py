@@ -58,6 +58,7 @@ ASIDE = {
     **{name: SIMULATOR - {name} for name in SIMULATOR}, "simulator.bridge": {"simulator.cursor"},
     "simulator": SIMULATOR, "simulator.__main__": SIMULATOR,
     "upstream.sdk.keeper": set(),
+    "development_start": {"config", "doctor.doctor", "errors", "models", "start"},
     "doctor.tools": set(), "doctor.recorder": {"events", "prompt"}, "doctor.__main__": {"doctor.doctor"},
     "doctor.doctor": {"config", "errors", "start", "doctor.recorder", "doctor.tools"}}
 PURE = {name for name, room in ROOMS.items() if room <= ROOMS["dialects.served"]} - {"logs"} | {
@@ -134,7 +135,7 @@ def test_the_inner_rooms_know_no_clock_no_chance_and_no_files(name):
     assert not others & WORLD
 
 
-def test_only_the_start_reads_the_environment():
+def test_only_the_starts_read_the_environment():
     """And the keeper, a process of its own, reads what its worker gives it."""
     files = [*MODULES.values(), *ROOT.glob("*.py")]
     touching = {path.name for path in files for node in ast.walk(ast.parse(path.read_text("utf-8")))
@@ -142,4 +143,4 @@ def test_only_the_start_reads_the_environment():
                 or isinstance(node, ast.Attribute) and node.attr == "environ"
                 and isinstance(node.value, ast.Name) and node.value.id == "os"
                 or isinstance(node, ast.ImportFrom) and node.module == "os"}
-    assert touching == {"start.py", "gunicorn.conf.py", "keeper.py"}
+    assert touching == {"start.py", "development_start.py", "gunicorn.conf.py", "keeper.py"}

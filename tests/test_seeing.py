@@ -44,7 +44,8 @@ def test_a_request_id_is_the_callers_or_made_and_stands_in_the_log(gate):
 
 
 @pytest.mark.parametrize("method, path, key, facts", [
-    ("GET", "/health", None, {"route": "health", "status": "200"}),
+    ("GET", "/v1/models", "0000", {"route": "list_models", "status": "200", "level": "info"}),
+    ("GET", "/static/nothing", None, {"route": "page_file", "status": "404", "level": "info"}),
     ("GET", "/v1/models", None, {"status": "401", "why": "invalid_api_key", "closed_by": "caller"}),
     ("GET", "/v1/models/nothing", "0000", {"status": "404", "why": "model_not_found", "key": "default"}),
     ("GET", "/nothing", None, {"status": "404"}),
@@ -52,6 +53,24 @@ def test_a_request_id_is_the_callers_or_made_and_stands_in_the_log(gate):
 def test_every_request_is_logged_with_who_ended_it(gate, method, path, key, facts):
     response = gate.request(method, path, key=key, json={} if method == "POST" else None)
     assert until(lambda: gate.lines(id=response.headers["x-request-id"], **facts))
+
+
+@pytest.mark.parametrize("debug", [False, True], ids=["usually", "with DEBUG"])
+def test_what_programs_ask_for_all_the_time_is_logged_for_debugging_alone(debug):
+    with gateway(environ={"DEBUG": str(debug)}) as gate:
+        assert until(lambda: gate.get("/ready").ok)
+        paths = ["/health", "/ready", "/", "/static/app.js", "/reference.json", "/openapi.json"]
+        ids = [gate.get(path).headers["x-request-id"] for path in paths]
+        last = gate.get("/v1/models").headers["x-request-id"]
+        assert until(lambda: gate.lines(id=last, level="info"))
+        assert [len(gate.lines(id=id, level="debug")) for id in ids] == [debug] * len(paths)
+        assert debug or not any(gate.lines(id=id) for id in ids)
+        gate.simulator.script({"replies": [{"text": "word " * 20, "delay": 0.05}]})
+        with gate.say(stream=True) as response:
+            gate.process.send_signal(signal.SIGTERM)
+            assert until(lambda: gate.get("/ready").status_code == 503)
+            assert response.text
+        assert gate.lines(route="ready", status="503", level="info")
 
 
 @pytest.mark.upstreams("cloud", "sdk")  # uistream gives all failures one code

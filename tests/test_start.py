@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 import requests
 from conftest import PROCFILE, ROOT, descendants, free_port, gateway, until
 
-from cursor2api.start import GLIBC_TUNABLES
-
 from cursor2api.server.views import routes
+from cursor2api.simulator import serve
+from cursor2api.start import GLIBC_TUNABLES
 
 
 class Started:
@@ -25,9 +26,13 @@ class Started:
             stderr=subprocess.DEVNULL,
             env={"PATH": os.environ["PATH"], "PORT": str(self.port), **settings})
         assert until(self.up)
-        self.banner = "".join(iter(self.process.stdout.readline, "\n"))
-        while "curl" not in self.banner:
+        self.banner = ""
+        while '"messages"' not in self.banner:  # in the last line
             self.banner += self.process.stdout.readline()
+
+    def end(self):
+        self.process.terminate()
+        self.process.communicate(timeout=60)
 
     def up(self):
         try:
@@ -36,17 +41,72 @@ class Started:
             return False
 
 
+def start(**settings):
+    """What ends by itself, as a development start that goes wrong."""
+    return subprocess.run([sys.executable, "app.py"], cwd=ROOT, text=True, capture_output=True, timeout=60,
+                          env={"PATH": os.environ["PATH"], "PORT": str(free_port()), **settings})
+
+
 @pytest.fixture(scope="module")
 def started():
     one = Started()
     yield one
-    one.process.terminate()
-    one.process.communicate(timeout=60)
+    one.end()
 
 
 def test_the_start_says_what_runs(started):
     for word in (started.url + "/v1", "0000", "simulator", "no CURSOR_API_KEY", "curl"):
         assert word in started.banner
+
+
+def test_the_curl_that_is_printed_works(started):
+    words = shlex.split(started.banner[started.banner.index("curl "):].replace("\\\n", " "))
+    run = subprocess.run([words[0], "-s", *words[1:]], text=True, capture_output=True, timeout=60)
+    assert '"finish_reason": "stop"' in run.stdout
+
+
+def test_with_a_key_the_start_shows_a_model_of_cursors_and_what_a_first_answer_takes():
+    with serve() as simulator:
+        one = Started(UPSTREAM="cloud", CURSOR_API_KEY="k", CURSOR_BASE_URL=simulator.url)
+        models = requests.get(one.url + "/v1/models", headers={"api-key": "0000"}, timeout=60).json()["data"]
+        one.end()
+    assert f'"model": "{models[0]["id"]}"' in one.banner
+    assert "first answer of a conversation: about a minute" in one.banner
+
+
+def test_a_key_that_cursor_refuses_ends_the_start_with_the_doctors_words():
+    with serve() as simulator:
+        run = start(UPSTREAM="cloud", CURSOR_API_KEY="bad-key", CURSOR_BASE_URL=simulator.url)
+    assert run.returncode == 1 and run.stdout == ""
+    assert re.fullmatch(r"cursor2api: Cursor refused the gateway's own key or account \(401\): .*\n"
+                        r"check CURSOR_API_KEY: https://cursor.com/dashboard, Integrations\n", run.stderr)
+
+
+def test_a_taken_port_ends_the_start_before_anything_else_is_said():
+    with socket.create_server(("127.0.0.1", free_port())) as other:
+        port = other.getsockname()[1]
+        run = start(PORT=str(port))
+    assert run.returncode == 1
+    assert (run.stdout, run.stderr) == ("", f"cursor2api: port {port} is taken: PORT={port + 1} make run\n")
+
+
+def test_an_address_of_another_machine_ends_the_start():
+    run = start(HOST="203.0.113.5")
+    assert run.returncode == 1 and re.fullmatch(
+        r"cursor2api: cannot listen on 203.0.113.5, port \d+: Cannot assign requested address\n", run.stderr)
+
+
+@pytest.mark.parametrize("host, listening", [("127.0.0.1", "http://127.0.0.1"), ("::1", r"http://\[::1\]"), (
+    "localhost", "http://127.0.0.1")])
+def test_gunicorn_listens_on_the_host_that_is_set(host, listening):
+    port = free_port()
+    environ = {"PATH": os.environ["PATH"], "PORT": str(port), "HOST": host}
+    with subprocess.Popen([sys.executable, "-m", "gunicorn", "app:app"], cwd=ROOT, text=True,
+                          stderr=subprocess.PIPE, env=environ) as process:
+        line = next(line for line in process.stderr if "Listening" in line or "error" in line)
+        process.terminate()
+        process.communicate(timeout=60)
+    assert re.search(f"Listening at: {listening}:{port} ", line)
 
 
 def test_it_gives_glibc_what_the_procfile_gives_it():
@@ -56,8 +116,7 @@ def test_it_gives_glibc_what_the_procfile_gives_it():
 @pytest.mark.parametrize("upstream, offered", [("auto", True), ("cloud", False)])
 def test_the_start_offers_the_sdk_in_one_line(upstream, offered):
     one = Started(UPSTREAM=upstream, CURSOR_API_KEY="k", CURSOR_BASE_URL="http://127.0.0.1:9")
-    one.process.terminate()
-    one.process.communicate(timeout=60)
+    one.end()
     assert "Upstream   cloud" in one.banner
     assert ("-m pip install -r requirements-sdk.txt" in one.banner) == offered
 

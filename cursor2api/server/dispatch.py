@@ -28,6 +28,7 @@ log = logging.getLogger("cursor2api")
 SLASHES = re.compile("//+")  # as of a base URL that ends in one
 REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 HEADER_NAMES = re.compile(r"[\w ,-]{1,1000}", re.ASCII)
+QUIET = {endpoint.__name__ for endpoint in OPEN}  # programs ask for these all the time: an answer is no news
 EXPOSED = ("x-request-id", "x-should-retry", "retry-after", "server-timing", "x-cursor2api-upstream",
            "x-cursor2api-agent", "x-cursor2api-ignored", "x-cursor2api-left-out", "x-cursor2api-usage")
 ALLOWED = ("authorization", "content-type", "x-api-key", "api-key", "x-request-id")
@@ -180,7 +181,8 @@ def _note(record: RequestRecord, status: int, service: Service) -> None:
         why = error.code or type(error).__name__
     if isinstance(error, KeyRefused) and reply:
         service.models.doubt()
-    log.info("request", extra={"facts": {
+    level = logging.DEBUG if record.route in QUIET and status < 400 else logging.INFO
+    log.log(level, "request", extra={"facts": {
         "id": record.id, "route": record.route, "key": record.key, "status": status,
         "model": record.model, "agent": record.agent, "queue_ms": _ms(record.queued),
         "first_ms": _ms(record.first and record.first - record.started),
