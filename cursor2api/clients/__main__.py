@@ -14,8 +14,8 @@ from pathlib import Path
 
 import requests
 
-from . import CLIENTS
-from .template import Client, File, Model, Service
+from . import Client, File, Model, Service
+from .catalog import CLIENTS
 from ..config import DEVELOPMENT_KEY
 from ..start import read_config
 

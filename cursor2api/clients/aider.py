@@ -1,6 +1,6 @@
 """aider: a file for its options, and one for the windows of models. https://aider.chat/docs/config/aider_conf.html"""
 
-from .template import Client, File, Service, as_json, quoted
+from . import Client, File, Service, as_json, quoted
 
 
 def files(service: Service) -> tuple[File, ...]:

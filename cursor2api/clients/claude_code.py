@@ -1,6 +1,6 @@
 """Claude Code: variables in its settings. https://docs.claude.com/en/docs/claude-code/llm-gateway"""
 
-from .template import Client, File, Service, as_json
+from . import Client, File, Service, as_json
 
 
 def files(service: Service) -> tuple[File, ...]:

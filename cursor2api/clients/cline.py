@@ -1,6 +1,6 @@
 """Cline: its command line is told by a command, its extension in its settings. https://docs.cline.bot"""
 
-from .template import Client, File, Service
+from . import Client, File, Service
 
 
 def files(service: Service) -> tuple[File, ...]:

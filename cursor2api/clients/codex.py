@@ -1,6 +1,6 @@
 """Codex: a provider that speaks the Responses API. https://developers.openai.com/codex/config-advanced"""
 
-from .template import Client, File, Service, quoted
+from . import Client, File, Service, quoted
 
 
 def files(service: Service) -> tuple[File, ...]:

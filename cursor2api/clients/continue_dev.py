@@ -1,6 +1,6 @@
 """Continue: its command line and its extensions read one file. https://docs.continue.dev/reference"""
 
-from .template import Client, File, Model, Service, quoted
+from . import Client, File, Model, Service, quoted
 
 
 def files(service: Service) -> tuple[File, ...]:

@@ -1,6 +1,6 @@
 """GitHub's Copilot CLI: variables of a provider of one's own; `copilot help providers` explains them."""
 
-from .template import Client, File, Service, exports
+from . import Client, File, Service, exports
 
 
 def files(service: Service) -> tuple[File, ...]:

@@ -1,7 +1,7 @@
 """Kilo Code: its command line and its extension read the configuration of OpenCode, of which it is a fork."""
 
 from .opencode import provider
-from .template import Client, File, Service, as_json
+from . import Client, File, Service, as_json
 
 
 def files(service: Service) -> tuple[File, ...]:

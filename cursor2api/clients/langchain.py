@@ -1,6 +1,6 @@
 """LangChain: its OpenAI and Anthropic packages for Python."""
 
-from .template import Client, File, Service, quoted
+from . import Client, File, Service, quoted
 
 
 def files(service: Service) -> tuple[File, ...]:

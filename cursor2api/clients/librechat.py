@@ -1,7 +1,7 @@
 """LibreChat: a custom endpoint. https://www.librechat.ai/docs/configuration/librechat_yaml"""
 
 from .open_webui import from_container
-from .template import Client, File, Service, quoted
+from . import Client, File, Service, quoted
 
 
 def files(service: Service) -> tuple[File, ...]:

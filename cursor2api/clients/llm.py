@@ -1,6 +1,6 @@
 """llm, Simon Willison's command line: a file of further models. https://llm.datasette.io/en/stable/other-models.html"""
 
-from .template import Client, File, Service, quoted
+from . import Client, File, Service, quoted
 
 
 def files(service: Service) -> tuple[File, ...]:

@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from .template import Client, File, Service
+from . import Client, File, Service
 
 
 def from_container(address: str) -> str:

@@ -1,6 +1,6 @@
 """OpenAI's SDKs for Python and JavaScript."""
 
-from .template import Client, File, Service, quoted
+from . import Client, File, Service, quoted
 
 
 def files(service: Service) -> tuple[File, ...]:

@@ -1,6 +1,6 @@
 """OpenCode: a provider of the AI SDK's kind in its configuration. https://opencode.ai/docs/providers"""
 
-from .template import Client, File, Model, Service, as_json
+from . import Client, File, Model, Service, as_json
 
 OUTPUT = 32_000  # tokens that a reply may have
 

@@ -1,6 +1,6 @@
 """Roo Code: a file of settings to import, in its settings under About. https://docs.roocode.com"""
 
-from .template import Client, File, Service, as_json
+from . import Client, File, Service, as_json
 
 
 def files(service: Service) -> tuple[File, ...]:

@@ -1,6 +1,6 @@
 """Zed: a provider in its settings; its key is a variable. https://zed.dev/docs/ai/llm-providers"""
 
-from .template import Client, File, Service, as_json
+from . import Client, File, Service, as_json
 
 
 def files(service: Service) -> tuple[File, ...]:
