@@ -18,6 +18,7 @@ from dotenv import dotenv_values
 from . import __version__
 from .server import page as site
 from .agents.agents import Agents
+from .clients import catalog
 from .config import CURSOR_URL, DEVELOPMENT_KEY, INSTALL_SDK, Config, ConfigError, digest
 from .dialects import Dialect
 from .dialects.served import DIALECTS
@@ -115,7 +116,9 @@ def read_page(config: Config, keys: Keys) -> dict[str, site.File]:
     examples = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "static/examples").iterdir())}
     about = reference(config, version=__version__, started=int(time.time()), routes=routes(), examples=examples,
                       keys="development" if keys.development else "set" if keys.exist else "none")
-    return site.read(ROOT / "static", **{"reference.json": json.dumps(about, separators=(",", ":")).encode()})
+    made = {"reference.json": about, "clients.json": catalog.as_data()}
+    return site.read(ROOT / "static", **{
+        name: json.dumps(data, separators=(",", ":")).encode() for name, data in made.items()})
 
 
 def create_app(config: Config, upstream=None, dialects: Sequence[Dialect] = DIALECTS, *,

@@ -41,6 +41,10 @@ ROOMS = {name: room for room, names in enumerate([
     ["upstream.sdk.place"],
     ["upstream.sdk.bridge"],
     ["upstream", "upstream.cloud", "upstream.sdk.adapter", "upstream.uistream"],
+    # beside them: what clients need, as text
+    ["clients"],
+    [f"clients.{name}" for name in ("codex", "openai_sdk", "opencode")],
+    ["clients.catalog"],
     # 4
     ["server.counts", "server.record", "server.slots", "server.page", "server.development"],
     ["server.metrics", "server.model_lists", "server.replay", "server.request", "server.sse"],
@@ -51,7 +55,8 @@ ROOMS = {name: room for room, names in enumerate([
     ["server.incoming"],
     ["server.worker", "start"]]) for name in names}
 STRANGERS = {"effects": {"dialects"}, "dialects": {"effects"},  # to each folder those of which it knows nothing
-             "agents": {"dialects", "effects", "upstream"}, "upstream": {"dialects", "effects", "agents"}}
+             "agents": {"dialects", "effects", "upstream"}, "upstream": {"dialects", "effects", "agents"},
+             "clients": {"dialects", "effects", "agents", "upstream", "state", "server"}}
 SIMULATOR = {"simulator.brain", "simulator.demands", "simulator.runs", "simulator.cursor"}
 ASIDE = {
     **{name: SIMULATOR - {name} for name in SIMULATOR}, "simulator.bridge": {"simulator.cursor"},
@@ -60,7 +65,7 @@ ASIDE = {
     "doctor.tools": set(), "doctor.recorder": {"events", "prompt"}, "doctor.__main__": {"doctor.doctor"},
     "doctor.doctor": {"config", "errors", "start", "doctor.recorder", "doctor.tools"}}
 PURE = {name for name, room in ROOMS.items() if room <= ROOMS["dialects.served"]} - {"logs"} | {
-    "agents.fingerprint"}
+    "agents.fingerprint"} | {name for name in ROOMS if name.startswith("clients")}
 WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 FOREIGN = {
     "effects.schema": {"attrs", "jsonschema", "referencing"},
