@@ -17,6 +17,7 @@ from dotenv import dotenv_values
 from . import __version__
 from .server import markup, page as site
 from .agents.agents import Agents
+from .clients import catalog
 from .config import CURSOR_URL, DEVELOPMENT_KEY, Config, ConfigError, check_env_file, digest
 from .dialects import Dialect
 from .dialects.served import DIALECTS
@@ -131,6 +132,7 @@ def read_page(config: Config, keys: Keys) -> dict[str, site.File]:
         "index.html": markup.page(template, about, markup.Words("en", {}), config.port),
         "zh.html": markup.page(template, about, markup.Words("zh-CN", words), config.port),
         "reference.json": json.dumps(about, separators=(",", ":")).encode(),
+        "clients.json": json.dumps({"clients": catalog.shown()}, separators=(",", ":")).encode(),
         "state.json": json.dumps(state, separators=(",", ":")).encode()})
 
 

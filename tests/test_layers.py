@@ -41,6 +41,13 @@ ROOMS = {name: room for room, names in enumerate([
     ["upstream.sdk.place"],
     ["upstream.sdk.bridge"],
     ["upstream", "upstream.cloud", "upstream.sdk.adapter", "upstream.uistream"],
+    # beside them: what clients need, as text
+    ["clients"],
+    [f"clients.{name}" for name in (
+        "aider", "claude_code", "cline", "codex", "continue_dev", "copilot", "langchain", "llm", "open_webui",
+        "openai_sdk", "opencode", "roo", "zed")],
+    ["clients.kilo", "clients.librechat"],
+    ["clients.catalog"],
     # 4
     ["server.counts", "server.record", "server.slots", "server.page", "server.markup",
      "server.development"],
@@ -52,17 +59,19 @@ ROOMS = {name: room for room, names in enumerate([
     ["server.incoming"],
     ["server.worker", "start"]]) for name in names}
 STRANGERS = {"effects": {"dialects"}, "dialects": {"effects"},  # to each folder those of which it knows nothing
-             "agents": {"dialects", "effects", "upstream"}, "upstream": {"dialects", "effects", "agents"}}
+             "agents": {"dialects", "effects", "upstream"}, "upstream": {"dialects", "effects", "agents"},
+             "clients": {"dialects", "effects", "agents", "upstream", "state", "server"}}
 SIMULATOR = {"simulator.brain", "simulator.demands", "simulator.runs", "simulator.cursor"}
 ASIDE = {
     **{name: SIMULATOR - {name} for name in SIMULATOR}, "simulator.bridge": {"simulator.cursor"},
     "simulator": SIMULATOR, "simulator.__main__": SIMULATOR,
     "upstream.sdk.keeper": set(),
     "development_start": {"config", "doctor.doctor", "errors", "models", "start"},
+    "clients.__main__": {"clients", "clients.catalog", "config", "start"},
     "doctor.tools": set(), "doctor.recorder": {"events", "prompt"}, "doctor.__main__": {"doctor.doctor"},
     "doctor.doctor": {"config", "errors", "start", "doctor.recorder", "doctor.tools"}}
 PURE = {name for name, room in ROOMS.items() if room <= ROOMS["dialects.served"]} - {"logs"} | {
-    "agents.fingerprint"}
+    "agents.fingerprint"} | {name for name in ROOMS if name.startswith("clients")}
 WORLD = {"os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 FOREIGN = {
     "effects.schema": {"attrs", "jsonschema", "referencing"},
@@ -71,7 +80,7 @@ FOREIGN = {
     "server.page": {"werkzeug"}, "server.request": {"werkzeug"}, "server.serve": {"werkzeug"},
     "server.views": {"werkzeug"}, "server.dispatch": {"werkzeug"},
     "server.worker": {"gunicorn"}, "simulator.cursor": {"werkzeug"}, "simulator.demands": {"werkzeug"},
-    "start": {"dotenv"}}
+    "start": {"dotenv"}, "clients.__main__": {"requests"}}
 
 
 def module(path):

@@ -18,7 +18,7 @@ from cursor2api.server.reference import reference
 from cursor2api.server.views import routes
 
 STATIC = ROOT / "static"
-FILES = ["/", "/?language=zh", "/reference.json", "/openapi.json", "/static/state.json",
+FILES = ["/", "/?language=zh", "/reference.json", "/clients.json", "/openapi.json", "/static/state.json",
          *(f"/static/{path.name}" for path in STATIC.iterdir() if path.is_file())]
 EXPECTED = {"models": MODEL, "chat": "Hello", "stream": "Hello", "tool": "Paris", "named": "Paris",
             "responses": "Hello", "kilo": "attempt_completion", "messages": "Hello"}
@@ -82,8 +82,8 @@ def test_the_reference_tells_no_secret_and_what_the_code_has():
         assert now - 60 < about["started"] <= now
     assert about["parameters"] == ABOUT["parameters"] and about["settings"] == ABOUT["settings"]
     assert {path: get_key for path, get_key in ((row["path"], row["key"]) for row in about["routes"])} == {
-        "/": False, "/static/{name}": False, "/reference.json": False, "/openapi.json": False, "/health": False,
-        "/ready": False, "/metrics": True, "/v1/models": True, "/v1/models/{model}": True,
+        **dict.fromkeys(("/", "/static/{name}", "/reference.json", "/clients.json", "/openapi.json", "/health",
+                         "/ready"), False), "/metrics": True, "/v1/models": True, "/v1/models/{model}": True,
         "/v1/chat/completions": True, "/v1/responses": True, "/v1/responses/input_tokens": True,
         "/v1/messages": True, "/v1/messages/count_tokens": True,
         **{f"/v1/responses/{{id}}{rest}": True for rest in ("", "/input_items", "/cancel")}}

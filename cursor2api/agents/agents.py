@@ -55,7 +55,7 @@ class Agents:
     def start(self) -> None:
         """From now on what is too old is deleted and warm agents are made, off everybody's path."""
         if self._store or self._warm:
-            # Made here, in the worker: Python 3.13.0 starts no thread that was made before a fork, as by --preload.
+            # Made in the worker: Python 3.13.0 starts no thread that was made before a fork, as by --preload.
             self._thread = threading.Thread(target=self._tend, name="agents", daemon=True)
             self._thread.start()
 

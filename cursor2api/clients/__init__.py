@@ -1,9 +1,9 @@
 """Set-up of clients: what each must be told to use this service.
 
-`python -m cursor2api.clients NAME` prints a client's files, with --write it puts them where the client looks; the page
-and docs/clients.md show the same. Each other file here but `catalog` and `__main__` is the template of one client: it
-makes text, and reads no file, no environment and no network. To add a client, write a template and put it into
-`catalog`.
+`python -m cursor2api.clients NAME` prints a client's files, with --write it puts them where the client looks;
+the page and docs/clients.md show the same. Each other file here but `catalog` and `__main__` is the template of
+one client: it makes text, and reads no file, no environment and no network. To add a client, write a template and
+put it into `catalog`.
 """
 
 import json

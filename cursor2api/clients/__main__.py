@@ -2,9 +2,9 @@
 
     python -m cursor2api.clients NAME [--write] [--address URL] [--key KEY] [--model ID]
 
-Address and key are those of the settings, the models those that the service lists. Nothing of the user's is lost: a file
-that is there already is shown beside ours, is replaced only if the user says yes, and keeps a copy with `.before` behind
-its name.
+Address and key are those of the settings, the models those that the service lists. Nothing of the user's is lost:
+a file that is there already is shown beside ours, is replaced only if the user says yes, and keeps a copy with
+`.before` behind its name.
 """
 
 import argparse
@@ -43,20 +43,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--write", action="store_true", help="put the files where the client looks")
     parser.add_argument("--address", default="", help="the service's address; http://127.0.0.1:PORT unless given")
     parser.add_argument("--key", default="", help="the service's key; the first of API_KEY unless given")
-    parser.add_argument("--model", default="", help="the model that the client begins with; the first unless given")
+    parser.add_argument("--model", default="", help="the model to begin with; the first unless given")
     return parser.parse_args()
 
 
 def models(address: str, key: str, first: str) -> tuple[Model, ...]:
     """Those that the service lists, `first` before all others. Ends the process if it lists none."""
     try:
-        response = requests.get(f"{address}/v1/models", headers={"Authorization": f"Bearer {key}"}, timeout=60)
+        response = requests.get(address + "/v1/models", headers={"Authorization": f"Bearer {key}"}, timeout=60)
+        response.raise_for_status()
         found = [Model(item["id"], item.get("context_length")) for item in response.json()["data"]]
-    except requests.ConnectionError:
-        sys.exit(f"cursor2api: nothing answers at {address}: start the service first, with make run")
-    except (requests.RequestException, ValueError, KeyError):
-        sys.exit(f"cursor2api: {address} lists no models ({response.status_code}): {response.text[:300]}"
-                 if "response" in locals() else f"cursor2api: {address} does not answer in time")
+    except (requests.RequestException, ValueError, KeyError) as error:
+        sys.exit(f"cursor2api: {address} lists no models: start the service first (make run), and name its key "
+                 f"with --key: {error!r:.200}")
     if first and first not in [model.id for model in found]:
         sys.exit(f"cursor2api: --model: expected one of {', '.join(model.id for model in found)}, got {first!r}")
     return tuple(sorted(found, key=lambda model: bool(first) and model.id != first))

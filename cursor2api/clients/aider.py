@@ -1,4 +1,4 @@
-"""aider: a file for its options, and one for the windows of models. https://aider.chat/docs/config/aider_conf.html"""
+"""aider: a file for its options, and one for the windows of models. https://aider.chat/docs/config"""
 
 from . import Client, File, Service, as_json, quoted
 

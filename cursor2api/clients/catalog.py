@@ -1,8 +1,7 @@
 """All clients, and what the page shows of them."""
 
-from . import Client, Model, Service
-from . import (aider, claude_code, cline, codex, continue_dev, copilot, kilo, langchain, librechat, llm, open_webui,
-               openai_sdk, opencode, roo, zed)
+from . import (Client, Model, Service, aider, claude_code, cline, codex, continue_dev, copilot, kilo, langchain,
+               librechat, llm, open_webui, openai_sdk, opencode, roo, zed)
 
 CLIENTS: dict[str, Client] = {each.CLIENT.name: each.CLIENT for each in (
     opencode, kilo, cline, roo, continue_dev, codex, claude_code, copilot, aider, llm, zed, open_webui, librechat,
@@ -11,8 +10,8 @@ PLACES = Service("__ADDRESS__", "__KEY__", (Model("__MODEL__"),))  # words that 
 
 
 def shown() -> list[dict]:
-    """All clients as data: {"name", "title", "files": [{"path", "language", "text"}], "run", "turn_off", "cannot"}.
-    The texts hold the words of PLACES."""
+    """All clients: {"name", "title", "files": [{"path", "language", "text"}], "run", "turn_off", "cannot"}. The
+    texts hold the words of PLACES."""
     return [{"name": client.name, "title": client.title,
              "files": [{"path": file.path, "language": file.language, "text": file.text}
                        for file in client.files(PLACES)],

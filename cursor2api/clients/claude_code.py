@@ -13,11 +13,12 @@ def files(service: Service) -> tuple[File, ...]:
 
 CLIENT = Client(
     "claude-code", "Claude Code", files, "claude",
-    ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC keeps it from asking a second model for titles and the like: each costs "
+    ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC keeps it from asking a model for titles and the like: each costs "
      "an agent.",
-     "It asks for thinking with each main request, whose tokens count as output: MAX_THINKING_TOKENS=0 turns it off.",
-     "Set MAX_INPUT_LENGTH of this service to what the models take, four characters a token: its tools and instructions "
-     "alone have about 100,000 characters."),
+     "It asks for thinking with each main request, whose tokens count as output: MAX_THINKING_TOKENS=0 turns that "
+     "off.",
+     "Set MAX_INPUT_LENGTH of this service to what the models take, four characters a token: its tools and "
+     "instructions alone have about 100,000 characters."),
     ("Tools that run at Anthropic (web search, code execution) do not run here, and a PDF cannot be read.",
      "Its list of models (/model) shows only ids that begin with claude, with "
      "CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY=1."),

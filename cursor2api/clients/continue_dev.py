@@ -4,16 +4,18 @@ from . import Client, File, Model, Service, quoted
 
 
 def files(service: Service) -> tuple[File, ...]:
-    return File("~/.continue/config.yaml", "yaml", "name: Cursor2API\nversion: 0.0.1\nschema: v1\nmodels:\n" + "".join(
-        described(service, model) for model in service.models)),
+    return File("~/.continue/config.yaml", "yaml", "".join([
+        "name: Cursor2API\nversion: 0.0.1\nschema: v1\nmodels:\n",
+        *(described(service, model) for model in service.models)])),
 
 
 def described(service: Service, model: Model) -> str:
     window = f"    defaultCompletionOptions:\n      contextLength: {model.context}\n" if model.context else ""
     return (f"  - name: {quoted(model.id)}\n    provider: openai\n    model: {quoted(model.id)}\n"
             f"    apiBase: {quoted(service.base)}\n    apiKey: {quoted(service.key)}\n"
-            f"    useResponsesApi: false\n    roles: [chat, edit, apply]\n    capabilities: [tool_use, image_input]\n"
-            + window)
+            "    useResponsesApi: false\n    roles: [chat, edit, apply]\n"
+            "    capabilities: [tool_use, image_input]\n"
+            f"{window}")
 
 
 CLIENT = Client(

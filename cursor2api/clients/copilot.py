@@ -4,7 +4,8 @@ from . import Client, File, Service, exports
 
 
 def files(service: Service) -> tuple[File, ...]:
-    window = {"COPILOT_PROVIDER_MAX_PROMPT_TOKENS": str(service.models[0].context)} if service.models[0].context else {}
+    context = service.models[0].context
+    window = {"COPILOT_PROVIDER_MAX_PROMPT_TOKENS": str(context)} if context else {}
     return File("", "sh", exports({
         "COPILOT_PROVIDER_BASE_URL": service.base, "COPILOT_PROVIDER_API_KEY": service.key,
         "COPILOT_MODEL": service.model, **window})),

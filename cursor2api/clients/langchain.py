@@ -13,6 +13,7 @@ print(model.invoke("Hello").content)
 
 CLIENT = Client(
     "langchain", "LangChain", files, None,
-    ("Set TOOL_STREAMING=whole in this service: LangChain mends the JSON of a call that was cut and takes it for one.",),
+    ("Set TOOL_STREAMING=whole in this service: LangChain mends the JSON of a call that was cut, and takes it for "
+     "a call.",),
     ("Embeddings are not there.", "ChatOpenAI does not show thinking; ChatAnthropic does."),
     "langchain-openai 1.7.3")

@@ -16,6 +16,6 @@ def files(service: Service) -> tuple[File, ...]:
 CLIENT = Client(
     "librechat", "LibreChat", files, None,
     ("titleConvo and summarize are off: each is a chat of its own and costs an agent.",
-     "The key 0000 of make run does not work from a container: start this service with HOST=0.0.0.0 and an API_KEY."),
+     "The key 0000 of make run is not good from a container: start the service with HOST=0.0.0.0 and an API_KEY."),
     ("Made pictures, speech, embeddings and files for search are not there.",),
     "not tried")

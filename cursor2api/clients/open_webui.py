@@ -26,8 +26,9 @@ def files(service: Service) -> tuple[File, ...]:
 
 CLIENT = Client(
     "open-webui", "Open WebUI", files, None,
-    ("Titles, tags, follow-up questions and search queries are off: each is a chat of its own and costs an agent. After "
-     "its first start Open WebUI keeps these settings in its database: turn them off there, under Admin, Interface.",
-     "The key 0000 of make run does not work from a container: start this service with HOST=0.0.0.0 and an API_KEY."),
+    ("Titles, tags, follow-up questions and search queries are off: each is a chat of its own and costs an agent. "
+     "After its first start Open WebUI keeps these settings in its database: turn them off there, under Admin, "
+     "Interface.",
+     "The key 0000 of make run is not good from a container: start the service with HOST=0.0.0.0 and an API_KEY."),
     ("Made pictures, speech and embeddings are not there.",),
     "not tried")

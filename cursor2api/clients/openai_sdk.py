@@ -15,7 +15,8 @@ print(reply.choices[0].message.content)
         File("", "js", f"""import OpenAI from "openai";
 
 const client = new OpenAI({{baseURL: {base}, apiKey: {key}}});
-const reply = await client.chat.completions.create({{model: {model}, messages: [{{role: "user", content: "Hello"}}]}});
+const messages = [{{role: "user", content: "Hello"}}];
+const reply = await client.chat.completions.create({{model: {model}, messages}});
 console.log(reply.choices[0].message.content);
 """))
 

@@ -5,7 +5,8 @@ from . import Client, File, Service, as_json
 
 def files(service: Service) -> tuple[File, ...]:
     models = [{"name": model.id, "display_name": model.id, "max_tokens": model.context or 200_000,
-               "capabilities": {"tools": True, "images": True, "parallel_tool_calls": True, "prompt_cache_key": False}}
+               "capabilities": {"tools": True, "images": True, "parallel_tool_calls": True,
+                                "prompt_cache_key": False}}
               for model in service.models]
     chosen = {"provider": "Cursor2API", "model": service.model}
     return (
@@ -18,6 +19,7 @@ def files(service: Service) -> tuple[File, ...]:
 
 CLIENT = Client(
     "zed", "Zed", files, "zed",
-    ("Zed makes a title of each thread with thread_summary_model, and cannot be told not to: each costs an agent.",),
+    ("Zed makes a title for each thread with thread_summary_model, and cannot be told not to: each costs an "
+     "agent.",),
     ("Edit predictions stay with Zed.",),
     "not tried")

@@ -52,6 +52,10 @@ def page_data(request: ApiRequest, service: Service) -> Response:
     return site.send(request, service.files, "reference.json")
 
 
+def client_data(request: ApiRequest, service: Service) -> Response:
+    return site.send(request, service.files, "clients.json")
+
+
 def openapi(request: ApiRequest, service: Service) -> Response:
     return site.send(request, service.files, "openapi.json")
 
@@ -91,11 +95,12 @@ def _model_objects(request: ApiRequest, service: Service) -> list[dict]:
 
 
 LONGEST = 6  # parts of a path that are looked at for one of ours
-OPEN = {page, page_file, page_data, openapi, health, ready}  # endpoints that need no key
+OPEN = {page, page_file, page_data, client_data, openapi, health, ready}  # endpoints that need no key
 WHAT = {
     page: "The page that shows what this is and lets one try it",
     page_file: "A file of the page",
     page_data: "What the page shows of the service: routes, parameters, errors, settings, version",
+    client_data: "What clients need to use this: their files, with `__ADDRESS__`, `__KEY__` and `__MODEL__`",
     openapi: "The API as an OpenAPI 3.1 document",
     health: '`{"status": "ok", "timestamp": 1795393051}`; waits for nobody',
     ready: "200 when there are models and Cursor has not refused the key, else 503 with the reason",
@@ -111,6 +116,7 @@ def urls(dialects: Iterable[Dialect] = DIALECTS) -> Map:
         Rule("/", endpoint=page, methods=["GET"]),
         Rule("/static/<name>", endpoint=page_file, methods=["GET"]),
         Rule("/reference.json", endpoint=page_data, methods=["GET"]),
+        Rule("/clients.json", endpoint=client_data, methods=["GET"]),
         Rule("/openapi.json", endpoint=openapi, methods=["GET"]),
         Rule("/health", endpoint=health, methods=["GET"]),
         Rule("/ready", endpoint=ready, methods=["GET"]),
