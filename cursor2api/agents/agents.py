@@ -46,7 +46,7 @@ class Agents:
         self._warm = Warm(upstream, config.warm_agents, config.keep_agent_s, first_model
                           ) if config.warm_agents and config.can_warm_agents else None
         self._wake, self._stopped, self._replaced = threading.Event(), False, False
-        self._thread = threading.Thread(target=self._tend, name="agents", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def share(self, folder: Path | None) -> None:
         """From now on those who have this folder keep agents together."""
@@ -56,6 +56,8 @@ class Agents:
     def start(self) -> None:
         """From now on what is too old is deleted and warm agents are made, off everybody's path."""
         if self._store or self._warm:
+            # Made here, as Python 3.13.0 starts no thread that was made before a fork, such as that of --preload.
+            self._thread = threading.Thread(target=self._tend, name="agents", daemon=True)
             self._thread.start()
 
     def open(self, chat: Chat, choice: Choice, caller: str, key: str, nonce: str) -> list[Conversation]:
@@ -141,7 +143,7 @@ class Agents:
         go on with those that are kept."""
         self._stopped, self._replaced = True, replaced
         self._wake.set()
-        if self._thread.is_alive():
+        if self._thread:
             self._thread.join(2)
         for agent in [*(self._store.lost(replaced) if self._store else ()),
                       *(self._warm.close() if self._warm else ())]:
