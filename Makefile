@@ -20,6 +20,9 @@ docs: .venv/run
 test: .venv/test
 	@$(BIN)/python -m pytest -n 6 --dist worksteal
 
+test-pythons: .venv/pythons
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/pythons
+
 test-clients: .venv/clients tests/clients/node_modules
 	@$(BIN)/python -m pytest tests/clients
 
@@ -61,7 +64,7 @@ VERSION = -c 'import sys; print(sys.version)'
 
 # Installs into the environment $(1) what the file $(2) lists.
 define install
-	@echo "Installing the packages into $(1) ..."
+	@echo "Installing what $(2) lists into $(1) ..."
 	@if $(1)/bin/python -m pip install -q --disable-pip-version-check -r $(2) 2>$(1)/pip.log; then touch $@; \
 	elif grep -q 'connection broken' $(1)/pip.log; then \
 	    echo "No network: pip cannot reach its package index, and says why in $(1)/pip.log"; exit 1; \
@@ -73,6 +76,9 @@ endef
 
 .venv/test: .venv/run requirements-test.txt
 	$(call install,.venv,requirements-test.txt)
+
+.venv/pythons: .venv/test requirements-pythons.txt
+	$(call install,.venv,requirements-pythons.txt)
 
 .venv/clients: .venv/test requirements-clients.txt
 	$(call install,.venv,requirements-clients.txt)

@@ -15,9 +15,9 @@ from queue import SimpleQueue
 
 from ..chat import Chat, WholeCall
 from ..config import Config
-from ..errors import ApiError
+from ..errors import ApiError, BadRequest
 from ..models import Choice
-from ..prompt import Briefing, follow_up, plan, too_long
+from ..prompt import Briefing, follow_up, plan
 from ..state.store import Store
 from .conversation import Conversation
 from .fingerprint import Fingerprint
@@ -30,10 +30,11 @@ TEND_S = 10.0  # between two looks at what is too old or missing
 
 
 def prompt_tokens(config: Config, chat: Chat, think: bool = False) -> int:
-    """An estimate of the tokens of the prompt that a new agent would be told for a chat. `think` is whether it is
-    to think by instruction."""
+    """An estimate of the tokens of the prompt that a new agent would be told for a chat; of one that would be
+    refused for its length, too. `think` is whether it is to think by instruction."""
     return plan(chat, chat.model, (), NO_NONCE, inject=config.system_prompt_inject, think=think,
-                max_length=config.max_input_length, require_call=config.kilo_tool_strict).prompt_tokens
+                max_length=0 if chat.whole_history else config.max_input_length,
+                require_call=config.kilo_tool_strict).prompt_tokens
 
 
 class Agents:
@@ -55,7 +56,7 @@ class Agents:
     def start(self) -> None:
         """From now on what is too old is deleted and warm agents are made, off everybody's path."""
         if self._store or self._warm:
-            # Made in the worker: Python 3.13.0 starts no thread that was made before a fork, as by --preload.
+            # Made here, as Python 3.13.0 starts no thread that was made before a fork, such as that of --preload.
             self._thread = threading.Thread(target=self._tend, name="agents", daemon=True)
             self._thread.start()
 
@@ -72,15 +73,18 @@ class Agents:
         rules = {"max_length": config.max_input_length, "think": choice.think,
                  "require_call": config.kilo_tool_strict}
         tell_all = partial(plan, chat, choice.model.id, choice.params, inject=config.system_prompt_inject, **rules)
-        kind, first, whole = "new", None, tell_all(known.nonce if known else nonce)
+        try:
+            whole = tell_all(known.nonce if known else nonce)
+        except BadRequest:
+            if agent:
+                self._upstream.delete(agent)
+            raise
+        kind, first = "new", None
         if known:
             kind, first = "reused", follow_up(whole, chat, known, **rules)
             if not first:
                 self._upstream.delete(agent)
                 kind, agent, whole = "new", None, tell_all(nonce)
-        refused = too_long(whole, config.max_input_length) if whole.too_long else None
-        if refused and not first:
-            raise refused
         if self._warm and not key:
             model = choice.model.id, choice.params
             self._warm.count(model)
@@ -89,7 +93,7 @@ class Agents:
                 self._wake.set()
         open = partial(self._upstream.open, key=key, queue=SimpleQueue())
         keep = fingerprint and partial(self._keep, fingerprint)
-        more = {"keep": keep, "refused": refused}
+        more = {"keep": keep}
         if self._store and not key:
             open, more = partial(self._begin, open), more | {"over": self._store.done}
         return [Conversation(open, whole, kind, first, agent, **more),
