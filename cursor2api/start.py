@@ -125,15 +125,22 @@ def read_page(config: Config, keys: Keys) -> dict[str, site.File]:
     examples = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "static/examples").iterdir())}
     about = reference(config, version=__version__, started=int(time.time()), routes=routes(), examples=examples,
                       keys="development" if keys.development else "set" if keys.exist else "none")
-    state = {name: about[name] for name in ("version", "started", "upstream", "keys")}
+    clients = catalog.shown()
+    state = {name: about[name] for name in ("version", "started", "upstream", "keys")} | {
+        "clients": [(client["name"], client["title"]) for client in clients]}
     template = (ROOT / "static/index.html").read_text("utf-8")
     words = json.loads((ROOT / "static/words/zh.json").read_text("utf-8"))
     return site.read(ROOT / "static", **{
         "index.html": markup.page(template, about, markup.Words("en", {}), config.port),
         "zh.html": markup.page(template, about, markup.Words("zh-CN", words), config.port),
-        "reference.json": json.dumps(about, separators=(",", ":")).encode(),
-        "clients.json": json.dumps({"clients": catalog.shown()}, separators=(",", ":")).encode(),
-        "state.json": json.dumps(state, separators=(",", ":")).encode()})
+        "reference.json": _json(about),
+        "clients.json": _json({"clients": clients}),
+        "clients.zh.json": _json({"clients": catalog.shown(lambda text: words.get(text, text))}),
+        "state.json": _json(state)})
+
+
+def _json(data: object) -> bytes:
+    return json.dumps(data, separators=(",", ":")).encode()
 
 
 def create_app(config: Config, upstream=None, dialects: Sequence[Dialect] = DIALECTS, *,

@@ -173,10 +173,11 @@ function showKey() {
   showModel();
 }
 
-async function showClients() {
-  const {status, body} = await ask("clients.json");
-  await words;
-  showExamples(byId("start-examples"), status === 200 ? body.clients : []);
+/** The clients' texts are asked for when the first of their tabs is chosen. */
+function showClients() {
+  const path = document.documentElement.lang === "en" ? "clients.json" : "static/clients.zh.json";
+  const load = async () => (await ask(path)).body?.clients ?? [];
+  showExamples(byId("start-examples"), state.about?.clients, load, showModel);
   showModel();
 }
 
@@ -220,7 +221,7 @@ async function start() {
   byId("base").textContent = here().base;
   for (const one of document.querySelectorAll("[data-copy]")) copies(one, () => byId(one.dataset.copy).value);
   const chat = startChat(here, after);
-  await Promise.all([look(), state.key && useKey(), showClients(), chat]);
+  await Promise.all([look().then(showClients), state.key && useKey(), chat]);
   if (location.hash) arrive();
   document.documentElement.dataset.arrived = "";  // from now on a link scrolls smoothly
 }

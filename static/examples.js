@@ -7,19 +7,30 @@ const LANGUAGES = [["sh", "curl"], ["py", "Python"], ["mjs", "JavaScript"]];
 const WRITTEN = {__ADDRESS__: "address", __KEY__: "key", __MODEL__: "model"};
 let count = 0;
 
-/** Makes tabs of the .example elements of a container, which stay in it; `clients` is what /clients.json has. */
-export function showExamples(container, clients = []) {
+/** Makes tabs of the .example elements of a container, which stay in it, and of `clients`: [name, title] each. What
+ *  /clients.json has of these is what `load` gives; `filled` is called when it is shown. */
+export function showExamples(container, clients = [], load, filled) {
   const id = `examples-${++count}`, examples = [...container.querySelectorAll(".example")];
   const chosen = container.chosen ??= {tab: "sh", task: "chat"};
   const panel = el("div", {role: "tabpanel", id: `${id}-panel`, tabindex: "-1"});
-  const names = [...LANGUAGES, ...clients.map(({name, title}) => [`client-${name}`, title])];
+  const names = [...LANGUAGES, ...clients.map(([name, title]) => [`client-${name}`, title])];
   const tabs = names.map(([tab, name]) => el("button", {
     type: "button", role: "tab", id: `${id}-${tab}`, "aria-controls": panel.id, onclick: () => choose({tab})}, name));
   const tasks = examples.filter(({dataset}) => dataset.language === "sh").map(({dataset: {task}, firstChild}) =>
     el("label", {}, el("input", {type: "radio", name: `${id}-task`, value: task, onchange: () => choose({task})}),
       el("span", {}, firstChild.textContent.replace(/ · .*/, ""))));
   const field = el("fieldset", {class: "tasks"}, el("legend", {class: "aside"}, t("What to do")), tasks);
-  const of = clients.map((client) => clientPanel(client));
+  const of = clients.map(() => el("div", {class: "client"}));
+
+  async function show(client) {
+    container.loaded ??= load();
+    const known = await container.loaded;
+    if (!known.length) container.loaded = undefined;  // it is asked for again
+    const one = known.find(({name}) => name === clients[client][0]);
+    if (!one || of[client].hasChildNodes()) return;
+    of[client].append(...clientPanel(one));
+    filled();
+  }
 
   function choose(change) {
     Object.assign(chosen, change);
@@ -30,13 +41,14 @@ export function showExamples(container, clients = []) {
       tab.tabIndex = on ? 0 : -1;
       if (on) panel.setAttribute("aria-labelledby", tab.id);
     });
-    const client = clients.findIndex(({name}) => chosen.tab === `client-${name}`);
+    const client = clients.findIndex(([name]) => chosen.tab === `client-${name}`);
     field.hidden = client >= 0;
     for (const input of field.querySelectorAll("input")) input.checked = input.value === chosen.task;
     for (const each of examples)
       each.toggleAttribute("data-chosen",
         client < 0 && each.dataset.task === chosen.task && each.dataset.language === chosen.tab);
     of.forEach((each, n) => { each.hidden = n !== client; });
+    if (client >= 0) show(client);
   }
 
   const list = el("div", {role: "tablist", "aria-label": t("Clients and languages"), onkeydown: (event) => {
@@ -58,10 +70,11 @@ export function showExamples(container, clients = []) {
 function clientPanel({title, files, run, turn_off: off, cannot}) {
   const sentences = (name, list) => list.length ? [el("h4", {}, name), el("ul", {class: "sentences"},
     list.map((text) => el("li", {}, parts(text))))] : [];
-  return el("div", {class: "client"}, el("h3", {class: "aside"}, title),
-    files.map(({path, text}) => [el("h4", {}, el("code", {}, parts(path))), block(path, ...parts(text))]),
-    run ? [el("h4", {}, t("Start it")), block(t("Start it"), ...parts(run))] : [],
-    sentences(t("Turn off"), off), sentences(t("What it cannot do here"), cannot));
+  return [el("h3", {class: "aside"}, title),
+    ...files.flatMap(({path, text}) => [
+      el("h4", {}, path ? el("code", {}, path) : t("Type or copy")), block(path || t("Type or copy"), ...parts(text))]),
+    ...run ? [el("h4", {}, t("Start it")), block(t("Start it"), run)] : [],
+    ...sentences(t("To know"), off), ...sentences(t("What it cannot do here"), cannot)];
 }
 
 /** A client's text as nodes, with what is this service's own marked. */

@@ -44,8 +44,7 @@ def visit(browser, url, *, failing=(), ready=".models", served_by=None, before=N
     if served_by:
         serve(page, url, served_by)
     said, asked = [], []
-    page.on("console", lambda message: said.append(message.text)
-            if message.type != "log" and not message.location["url"].endswith("/clients.json") else None)
+    page.on("console", lambda message: said.append(message.text) if message.type != "log" else None)
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
     if before:

@@ -22,6 +22,8 @@ from browser import serve, visit
 from conftest import ROOT, until
 from playwright.sync_api import expect
 
+from cursor2api.clients.catalog import CLIENTS as KNOWN
+
 gateway = partial(conftest.gateway, development=True)  # whose key the page knows
 pytestmark = pytest.mark.upstreams("simulator")
 EXAMPLES = sorted((ROOT / "static/examples").iterdir())
@@ -150,13 +152,14 @@ def test_the_clients_that_the_service_knows_have_tabs(browser, gate):
     with visit(browser, gate.url, before=know) as page:
         page.get_by_role("tab", name="OpenCode").click()
         panel = page.locator("#start-examples [role=tabpanel]")
+        expect(panel).to_contain_text("Remove the file.")
         assert json.loads(panel.locator("pre:visible").first.inner_text()) == {
             "baseURL": gate.url + "/v1", "apiKey": "0000", "model": "claude-sonnet-4-5-20250929"}
         for text in ("~/.config/opencode/opencode.json", "Remove the file.", "It cannot <b>fly</b>."):
             expect(panel).to_contain_text(text)
-        page.keyboard.press("ArrowRight")
-        expect(page.get_by_role("tab", name="curl")).to_be_focused()
-        assert "curl" in page.locator("#start-examples pre:visible").inner_text()
+        page.keyboard.press("ArrowLeft")
+        expect(page.get_by_role("tab", name="JavaScript")).to_be_focused()
+        assert "openai" in page.locator("#start-examples pre:visible").inner_text()
 
 
 def test_behind_a_router_the_address_is_the_routers_and_no_key_is_shown(browser, gate):
@@ -298,6 +301,7 @@ def test_models_are_found_and_open_with_their_examples(page, gate):
     assert "simulated model" in send(page).inner_text()
     pill.focus()
     page.keyboard.press("Enter")
+    expect(page.locator("dialog")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("dialog")).to_be_hidden()
     expect(pill).to_be_focused()
@@ -653,6 +657,19 @@ def test_a_long_hostile_reply_does_no_harm(browser, gate):
         assert not [each for each in page.evaluate("long") if each > slow], page.evaluate("long")
 
 
+def test_the_clients_of_the_service_are_shown_in_both_languages(browser, gate):
+    for locale, sentence in (("en-US", "Its own web search"), ("zh-CN", "它自带的网页搜索")):
+        with visit(browser, gate.url, locale=locale) as page:
+            assert page.get_by_role("tab").count() >= len(KNOWN)
+            page.get_by_role("tab", name="OpenCode").click()
+            panel = page.locator("#start-examples [role=tabpanel]")
+            expect(panel).to_contain_text(sentence)
+            config = json.loads(panel.locator("pre:visible").first.inner_text())
+            assert config["provider"]["cursor2api"]["options"] == {"baseURL": gate.url + "/v1", "apiKey": "0000"}
+            page.get_by_role("tab", name="Claude Code").click()
+            expect(panel.locator("pre:visible").first).to_contain_text(f'"ANTHROPIC_BASE_URL": "{gate.url}"')
+
+
 def test_chinese_is_whole_and_the_choice_is_remembered(browser, gate):
     with visit(browser, gate.url, locale="zh-CN") as page:
         expect(page.locator("h1")).to_have_text("Cursor2API 正在运行")
@@ -670,7 +687,8 @@ def test_chinese_is_whole_and_the_choice_is_remembered(browser, gate):
                     if (/[a-z]{2,} [a-z]{2,}/i.test(data) && !/\\p{Script=Han}/u.test(data)) found.push(data);
             }
             return found; }""")
-        assert set(english) <= {"Kilo Code", "string or array", "string or object", "type content, content",
+        titles = {client.title for client in KNOWN.values()}
+        assert set(english) <= titles | {"string or array", "string or object", "type content, content",
                                 "text blocks"}
         page.keyboard.press("Escape")
         page.get_by_role("link", name="EN", exact=True).click()

@@ -14,11 +14,13 @@ from conftest import MODEL, ROOT, gateway
 from cursor2api.config import Config
 from cursor2api.errors import KINDS
 from cursor2api.server import markup
+from cursor2api.clients.catalog import CLIENTS
 from cursor2api.server.reference import reference
 from cursor2api.server.views import routes
 
 STATIC = ROOT / "static"
 FILES = ["/", "/?language=zh", "/reference.json", "/clients.json", "/openapi.json", "/static/state.json",
+         "/static/clients.zh.json",
          *(f"/static/{path.name}" for path in STATIC.iterdir() if path.is_file())]
 EXPECTED = {"models": MODEL, "chat": "Hello", "stream": "Hello", "tool": "Paris", "named": "Paris",
             "responses": "Hello", "kilo": "attempt_completion", "messages": "Hello"}
@@ -47,7 +49,8 @@ def test_a_file_is_sent_once_packed_if_asked_and_can_be_headed(gate, path):
     head = requests.head(gate.url + path, timeout=10, headers={"Accept-Encoding": "identity"})
     assert head.status_code == 200 and not head.content
     assert int(head.headers["Content-Length"]) == len(plain.content)
-    if path.startswith("/static/") and path not in ("/static/index.html", "/static/state.json"):
+    if path.startswith("/static/") and path not in ("/static/index.html", "/static/state.json",
+                                                    "/static/clients.zh.json"):
         assert plain.content == (ROOT / path[1:]).read_bytes()
 
 
@@ -189,6 +192,7 @@ def test_every_text_of_the_page_and_of_the_reference_has_its_chinese():
     for row in (row for dialect in ABOUT["dialects"] for row in dialect["parameters"]):
         texts |= {row["effect"], row["what"]} | (
             {row["range"]} if re.search(r"\b(at|to|of|or|an?|named)\b", row["range"]) else set())
+    texts |= {sentence for client in CLIENTS.values() for sentence in (*client.turn_off, *client.cannot)}
     assert set(json.loads((STATIC / "words/zh.json").read_text())) == texts
     script = "".join(path.read_text() for path in STATIC.glob("*.js"))
     shown = set(re.findall(r'\b(?:t|rich)\(\s*"((?:[^"\\]|\\.)*)"', script))

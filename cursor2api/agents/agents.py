@@ -15,9 +15,9 @@ from queue import SimpleQueue
 
 from ..chat import Chat, WholeCall
 from ..config import Config
-from ..errors import ApiError, BadRequest
+from ..errors import ApiError
 from ..models import Choice
-from ..prompt import Briefing, follow_up, plan
+from ..prompt import Briefing, follow_up, plan, too_long
 from ..state.store import Store
 from .conversation import Conversation
 from .fingerprint import Fingerprint
@@ -30,11 +30,10 @@ TEND_S = 10.0  # between two looks at what is too old or missing
 
 
 def prompt_tokens(config: Config, chat: Chat, think: bool = False) -> int:
-    """An estimate of the tokens of the prompt that a new agent would be told for a chat; of one that would be
-    refused for its length, too. `think` is whether it is to think by instruction."""
+    """An estimate of the tokens of the prompt that a new agent would be told for a chat. `think` is whether it is
+    to think by instruction."""
     return plan(chat, chat.model, (), NO_NONCE, inject=config.system_prompt_inject, think=think,
-                max_length=0 if chat.whole_history else config.max_input_length,
-                require_call=config.kilo_tool_strict).prompt_tokens
+                max_length=config.max_input_length, require_call=config.kilo_tool_strict).prompt_tokens
 
 
 class Agents:
@@ -73,18 +72,15 @@ class Agents:
         rules = {"max_length": config.max_input_length, "think": choice.think,
                  "require_call": config.kilo_tool_strict}
         tell_all = partial(plan, chat, choice.model.id, choice.params, inject=config.system_prompt_inject, **rules)
-        try:
-            whole = tell_all(known.nonce if known else nonce)
-        except BadRequest:
-            if agent:
-                self._upstream.delete(agent)
-            raise
-        kind, first = "new", None
+        kind, first, whole = "new", None, tell_all(known.nonce if known else nonce)
         if known:
             kind, first = "reused", follow_up(whole, chat, known, **rules)
             if not first:
                 self._upstream.delete(agent)
                 kind, agent, whole = "new", None, tell_all(nonce)
+        refused = too_long(whole, config.max_input_length) if whole.too_long else None
+        if refused and not first:
+            raise refused
         if self._warm and not key:
             model = choice.model.id, choice.params
             self._warm.count(model)
@@ -93,7 +89,7 @@ class Agents:
                 self._wake.set()
         open = partial(self._upstream.open, key=key, queue=SimpleQueue())
         keep = fingerprint and partial(self._keep, fingerprint)
-        more = {"keep": keep}
+        more = {"keep": keep, "refused": refused}
         if self._store and not key:
             open, more = partial(self._begin, open), more | {"over": self._store.done}
         return [Conversation(open, whole, kind, first, agent, **more),

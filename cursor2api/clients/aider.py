@@ -18,4 +18,4 @@ CLIENT = Client(
     "aider", "aider", files, "aider",
     ("auto-commits is off, as aider has a model write each commit's message: that costs an agent each time.",),
     ("aider asks for edits as text and uses no tools.",),
-    "not tried")
+    "aider 0.86.2, by hand")

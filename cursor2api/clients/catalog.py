@@ -1,5 +1,7 @@
 """All clients, and what the page shows of them."""
 
+from collections.abc import Callable
+
 from . import (Client, Model, Service, aider, claude_code, cline, codex, continue_dev, copilot, kilo, langchain,
                librechat, llm, open_webui, openai_sdk, opencode, roo, zed)
 
@@ -9,11 +11,12 @@ CLIENTS: dict[str, Client] = {each.CLIENT.name: each.CLIENT for each in (
 PLACES = Service("__ADDRESS__", "__KEY__", (Model("__MODEL__"),))  # words that the page replaces
 
 
-def shown() -> list[dict]:
+def shown(translate: Callable[[str], str] = str) -> list[dict]:
     """All clients: {"name", "title", "files": [{"path", "language", "text"}], "run", "turn_off", "cannot"}. The
-    texts hold the words of PLACES."""
+    texts hold the words of PLACES, and sentences are translated."""
     return [{"name": client.name, "title": client.title,
              "files": [{"path": file.path, "language": file.language, "text": file.text}
                        for file in client.files(PLACES)],
-             "run": client.run, "turn_off": client.turn_off, "cannot": client.cannot}
+             "run": client.run, "turn_off": [*map(translate, client.turn_off)],
+             "cannot": [*map(translate, client.cannot)]}
             for client in CLIENTS.values()]

@@ -13,4 +13,4 @@ CLIENT = Client(
     "cline", "Cline", files, "cline",
     ("In the extension take the provider OpenAI Compatible, with the same base URL, key and model.",),
     ("Computer use is not there.",),
-    "not tried")
+    "Cline CLI 3.0.65")

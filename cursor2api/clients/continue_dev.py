@@ -23,4 +23,4 @@ CLIENT = Client(
     ("The roles autocomplete and embed are left out: a completion while you type would cost an agent each time.",
      "Turn off session titles, in its settings: each costs an agent."),
     ("Completion while you type and the index of a code base have no model here.",),
-    "not tried")
+    "Continue CLI 1.5.47")

@@ -15,4 +15,4 @@ CLIENT = Client(
     "copilot", "Copilot CLI", files, "copilot",
     ("COPILOT_OFFLINE=true keeps it from GitHub's own servers.",),
     ("Completion while you type stays with GitHub.",),
-    "not tried")
+    "Copilot CLI 1.0.102")

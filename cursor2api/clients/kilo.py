@@ -14,4 +14,4 @@ CLIENT = Client(
     ("The agent that makes titles is off: each title would cost an agent at Cursor of its own.",),
     ("Older versions want every reply to call a tool: set KILO_TOOL_STRICT=true in this service for them.",
      "Completion while you type has no model here."),
-    "not tried")
+    "Kilo CLI 7.7.7")

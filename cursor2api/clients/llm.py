@@ -17,4 +17,4 @@ CLIENT = Client(
     "llm", "llm", files, "llm",
     (),
     ("Embeddings are not there.",),
-    "not tried")
+    "llm 0.36")

@@ -49,7 +49,7 @@ def page(template: str, about: dict, words: Words, port: int) -> bytes:
              "upstream": escape(about["upstream"] or words.t("none")),
              **{"pressed-" + name: str(words.language.startswith(name)).lower() for name in ("en", "zh")},
              "examples": _examples(about, words, own), "reference": _reference(about, words, own)}
-    text = re.sub(r"\{\{(.+?)\}\}", lambda found: words.rich(found[1]), template)
+    text = re.sub(r"\{\{(.+?)\}\}", lambda found: words.rich(found[1]), re.sub(r"(?m)^ +", "", template))
     return re.sub(r"\[\[([\w-]+)\]\]", lambda found: parts[found[1]], text).encode()
 
 

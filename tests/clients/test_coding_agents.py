@@ -20,6 +20,7 @@ from cursor2api.clients import Model, Service  # noqa: E402
 from cursor2api.clients.catalog import CLIENTS  # noqa: E402
 
 BIN = HERE / "node_modules" / ".bin"
+LLM = Path(sys.executable).parent / "llm"
 
 
 @dataclass
@@ -77,8 +78,9 @@ def prepared(name, home, service):
             if word == "export":
                 variables |= dict([rest[0].split("=", 1)])
             else:  # a command that sets the client up
-                subprocess.run([BIN / word, *rest], env={"PATH": os.environ["PATH"], "HOME": str(home)}, cwd=home,
-                               check=True, timeout=60, stdin=subprocess.DEVNULL, capture_output=True)
+                subprocess.run([LLM if word == "llm" else BIN / word, *rest], cwd=home, check=True, timeout=60,
+                               env={"PATH": os.environ["PATH"], "HOME": str(home)},
+                               stdin=subprocess.DEVNULL, capture_output=True)
     return variables
 
 
@@ -103,3 +105,24 @@ def test_it_writes_a_file_and_runs_a_command(name, tmp_path):
         assert "All is done" in done.stdout, done
         # One conversation, told once: nothing beside it asked for a model.
         assert len(gate.agents()) == 1, [each["runs"][0]["prompt"][-300:] for each in gate.agents()]
+
+
+WRITES = '''
+def write_file(path: str, text: str) -> str:
+    "Writes a file"
+    open(path, "w").write(text)
+    return "done"
+'''
+
+
+def test_llm_calls_a_function_that_writes_a_file(tmp_path):
+    with gateway(upstream="cloud", environ={"KEEP_AGENTS": "32"}) as gate:
+        prepared("llm", tmp_path, Service(gate.url, "0000", (Model(MODEL, 200_000),)))
+        call = {"name": "write_file", "arguments": {"path": "{path}", "text": "by a tool"}}
+        gate.simulator.script({"replies": [{"text": filled(call, path=str(tmp_path / "written.txt"))},
+                                           {"text": "All is done", "times": 0}]})
+        done = subprocess.run([LLM, "-m", MODEL, "--functions", WRITES, "Write"], timeout=60, text=True,
+                              env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, stdin=subprocess.DEVNULL,
+                              capture_output=True)
+        assert "All is done" in done.stdout and (tmp_path / "written.txt").read_text() == "by a tool", done
+        assert len(gate.agents()) == 2  # the first is that of the greeting by which the file shows that it works
