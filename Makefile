@@ -1,10 +1,13 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run doctor test test-clients test-sdk lint bench soak screenshots
+.PHONY: run client doctor test test-clients test-sdk lint bench soak screenshots
 
 run: .venv/run
 	@$(BIN)/python app.py
+
+client: .venv/run
+	@$(BIN)/python -m cursor2api.clients $(NAME) $(ARGS)
 
 doctor: .venv/run
 	@$(BIN)/python -m cursor2api.doctor $(ARGS)
@@ -12,7 +15,7 @@ doctor: .venv/run
 test: .venv/test
 	@$(BIN)/python -m pytest -n 6 --dist worksteal
 
-test-clients: .venv/clients tests/clients/node_modules
+test-clients: .venv/clients .venv-aider/done tests/clients/node_modules
 	@$(BIN)/python -m pytest tests/clients
 
 test-sdk: .venv-sdk/done
@@ -56,6 +59,12 @@ lint: .venv/test
 	@test -x .venv-litellm/bin/pip || $(PYTHON) -m venv .venv-litellm
 	@if .venv-litellm/bin/pip install -q --disable-pip-version-check 'litellm[proxy]==1.108.7'; then touch $@; \
 	else echo "bench: LiteLLM could not be installed into .venv-litellm: it is not measured"; fi
+
+# It pins all that it needs, and needs Python 3.12 or older.
+.venv-aider/done:
+	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13))'; then \
+	$(PYTHON) -m venv .venv-aider && .venv-aider/bin/pip install -q --disable-pip-version-check 'aider-chat>=0.86' && touch $@; \
+	else echo "test-clients: aider needs Python 3.12 or older: its test is skipped"; fi
 
 tests/clients/node_modules: tests/clients/package.json
 	@cd tests/clients && npm install --silent --no-audit --no-fund --no-package-lock

@@ -43,7 +43,10 @@ ROOMS = {name: room for room, names in enumerate([
     ["upstream", "upstream.cloud", "upstream.sdk.adapter", "upstream.uistream"],
     # beside them: what clients need, as text
     ["clients"],
-    [f"clients.{name}" for name in ("codex", "openai_sdk", "opencode")],
+    ["clients.document", "clients.opencode"],
+    [f"clients.{name}" for name in (
+        "aider", "claude_code", "cline", "codex", "continue_", "copilot", "kilo", "langchain", "librechat", "llm",
+        "open_webui", "openai_sdk", "qwen", "roo", "zed")],
     ["clients.catalog"],
     # 4
     ["server.counts", "server.record", "server.slots", "server.page", "server.development"],
@@ -62,6 +65,7 @@ ASIDE = {
     **{name: SIMULATOR - {name} for name in SIMULATOR}, "simulator.bridge": {"simulator.cursor"},
     "simulator": SIMULATOR, "simulator.__main__": SIMULATOR,
     "upstream.sdk.keeper": set(),
+    "clients.__main__": {"clients", "clients.catalog", "clients.document", "config", "start"},
     "doctor.tools": set(), "doctor.recorder": {"events", "prompt"}, "doctor.__main__": {"doctor.doctor"},
     "doctor.doctor": {"config", "errors", "start", "doctor.recorder", "doctor.tools"}}
 PURE = {name for name, room in ROOMS.items() if room <= ROOMS["dialects.served"]} - {"logs"} | {

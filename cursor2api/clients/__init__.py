@@ -5,10 +5,12 @@ that makes its files. A template only makes text: it reads no file, no environme
 """
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_TOKENS = 64_000  # the longest reply, as /v1/models states it
+CONTEXT = 200_000  # for clients that want a number where the context is not known
 NAME = "Cursor2API"
 
 
@@ -41,7 +43,7 @@ class File:
     """A file where the client looks for it; a path without ~ is for a folder of the user's choice."""
 
     path: str
-    language: str  # json, toml, yaml, python, javascript, ini
+    language: str  # json, toml, yaml, sh, python, javascript
     text: str
 
 
@@ -69,3 +71,8 @@ def json_text(value: object) -> str:
 def quoted(text: str) -> str:
     """A string as TOML, YAML, Python and JavaScript all read it."""
     return json.dumps(text, ensure_ascii=False)
+
+
+def exports(variables: dict[str, str]) -> str:
+    """Lines for a shell to read."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())

@@ -2,12 +2,12 @@
 
 from dataclasses import asdict
 
-from . import Gateway, Model
-from .codex import CLIENT as CODEX
-from .openai_sdk import CLIENT as OPENAI_SDK
-from .opencode import CLIENT as OPENCODE
+from . import Gateway, Model, claude_code, codex, opencode, openai_sdk
+from . import aider, cline, continue_, copilot, kilo, langchain, librechat, llm, open_webui, qwen, roo, zed
 
-CLIENTS = (OPENCODE, CODEX, OPENAI_SDK)
+CLIENTS = tuple(module.CLIENT for module in (
+    opencode, kilo, cline, roo, continue_, codex, claude_code, copilot, qwen, aider, llm, zed, open_webui,
+    librechat, langchain, openai_sdk))
 # Words in place of what only the reader knows; the page replaces them.
 BLANK = Gateway("__ADDRESS__", "__KEY__", (Model("__MODEL__"),))
 

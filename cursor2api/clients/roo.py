@@ -1,0 +1,22 @@
+"""Roo Code: a file for Import in its settings, over chat completions."""
+
+from . import MAX_TOKENS, Client, File, Gateway, json_text
+
+
+def files(gateway: Gateway) -> tuple[File, ...]:
+    context = gateway.models[0].context
+    return File("roo-code-settings.json", "json", json_text({"providerProfiles": {
+        "currentApiConfigName": "cursor2api",
+        "apiConfigs": {"cursor2api": {
+            "id": "cursor2api", "apiProvider": "openai", "openAiBaseUrl": f"{gateway.address}/v1",
+            "openAiApiKey": gateway.key, "openAiModelId": gateway.model, "openAiStreamingEnabled": True,
+        } | ({"openAiCustomModelInfo": {
+            "maxTokens": MAX_TOKENS, "contextWindow": context, "supportsImages": True,
+            "supportsPromptCache": False}} if context else {})}}})),
+
+
+CLIENT = Client(
+    "roo", "Roo Code", files, None,
+    turn_off=("Enhance prompt, and automatic condensing of the context: each costs an agent of its own.",),
+    cannot=("It takes the file only through Settings, About, Import.",),
+    tried="")
