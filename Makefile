@@ -6,8 +6,6 @@ BIN = .venv/bin
 run: .venv/run
 	@$(BIN)/python app.py
 
-NAME ?= opencode
-
 client: .venv/run
 	@$(BIN)/python -m cursor2api.clients $(NAME) $(ARGS)
 
@@ -23,7 +21,7 @@ test: .venv/test
 test-pythons: .venv/pythons
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/pythons
 
-test-clients: .venv/clients tests/clients/node_modules
+test-clients: .venv/clients .venv-aider/done tests/clients/node_modules
 	@$(BIN)/python -m pytest tests/clients
 
 test-sdk: .venv-sdk/done
@@ -85,6 +83,11 @@ endef
 
 .venv-sdk/done: .venv-sdk/made requirements.txt requirements-test.txt requirements-sdk.txt requirements-sdk-test.txt
 	$(call install,.venv-sdk,requirements-sdk-test.txt)
+
+# It pins all that it needs, so it has an environment of its own.
+.venv-aider/done: .venv-aider/made
+	@if .venv-aider/bin/pip install -q --disable-pip-version-check 'aider-chat>=0.86'; then touch $@; \
+	else echo "test-clients: aider could not be installed into .venv-aider: its test is skipped"; fi
 
 .venv-litellm/done: .venv-litellm/made
 	@if .venv-litellm/bin/pip install -q --disable-pip-version-check 'litellm[proxy]==1.108.7'; then touch $@; \

@@ -1,9 +1,9 @@
 """Writes into the documents what the code knows: `make docs`, or `python -m docs.tables`.
 
 Each table and example has one source: the service's reference (`/reference.json`), the parameters of the
-dialects, the templates of the clients, or `static/examples`. It stands in a document between
-`<!-- table: NAME -->`, or `<!-- example: FILE -->`, and the next `<!-- end -->`. `.env.example` is made as a
-whole. tests/test_docs.py fails if a file is not what would be written.
+dialects, or `static/examples`. It stands in a document between
+`<!-- table: NAME -->`, or `<!-- example: FILE -->`, and the next `<!-- end -->`. `.env.example` and
+`docs/clients.md` are made as a whole. tests/test_docs.py fails if a file is not what would be written.
 """
 
 import json
@@ -12,8 +12,8 @@ import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
-from cursor2api.clients import Client, Model, Service
 from cursor2api.clients.catalog import CLIENTS
+from cursor2api.clients.document import document
 from cursor2api.config import Config
 from cursor2api.dialects.served import DIALECTS
 from cursor2api.server.reference import reference
@@ -29,7 +29,8 @@ LANGUAGES = {".sh": "sh", ".py": "python", ".mjs": "js"}
 def files() -> dict[Path, str]:
     """The text that each file must have."""
     documents = [*ROOT.glob("README*.md"), *sorted((ROOT / "docs").glob("*.md"))]
-    return {**{path: filled(path.read_text("utf-8")) for path in documents}, ROOT / ".env.example": env_example()}
+    return {**{path: filled(path.read_text("utf-8")) for path in documents}, ROOT / ".env.example": env_example(),
+            ROOT / "docs/clients.md": document(CLIENTS)}
 
 
 def filled(document: str) -> str:
@@ -43,7 +44,6 @@ def filled(document: str) -> str:
 def tables() -> dict[str, str]:
     """Every table by its name; those of parameters have the name of their dialect."""
     return {
-        "clients": "\n\n".join(section(client) for client in CLIENTS.values()),
         "routes": table(("route", "needs", "answer"), (
             (f"`{each['method']} {each['path']}`", "key" if each["key"] else "", each["what"])
             for each in ABOUT["routes"])),
@@ -68,19 +68,6 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def block(name: str, text: str) -> str:
     return f"```{LANGUAGES[Path(name).suffix]}\n{text.rstrip()}\n```"
-
-
-def section(client: Client) -> str:
-    """What a document says of a client, with an address, a key and a model as under `make run`."""
-    parts = [f"## {client.title}"]
-    for file in client.files(Service("http://127.0.0.1:8002", "0000", (
-            Model("claude-sonnet-4-5-20250929", 200_000), Model("gemini-3-flash", 1_000_000)))):
-        if file.path:
-            parts.append(f"`{file.path}`:")
-        parts.append(f"```{file.language}\n{file.text.rstrip()}\n```")
-    parts.append("\n".join(f"- {sentence}" for sentence in (*client.turn_off, *client.cannot)) + "\n" * bool(
-        client.turn_off or client.cannot) + f"- Tried: {client.tried}.")
-    return "\n\n".join(parts)
 
 
 def env_example() -> str:

@@ -72,9 +72,9 @@ function clientPanel({title, files, run, turn_off: off, cannot}) {
     list.map((text) => el("li", {}, parts(text))))] : [];
   return [el("h3", {class: "aside"}, title),
     ...files.flatMap(({path, text}) => [
-      el("h4", {}, path ? el("code", {}, path) : t("Type or copy")), block(path || t("Type or copy"), ...parts(text))]),
-    ...run ? [el("h4", {}, t("Start it")), block(t("Start it"), run)] : [],
-    ...sentences(t("To know"), off), ...sentences(t("What it cannot do here"), cannot)];
+      el("h4", {}, el("code", {}, path)), block(path, ...parts(text))]),
+    ...run ? [el("h4", {}, t("Start it")), block(t("Start it"), ...parts(run))] : [],
+    ...sentences(t("Turn off"), off), ...sentences(t("What it cannot do here"), cannot)];
 }
 
 /** A client's text as nodes, with what is this service's own marked. */

@@ -43,10 +43,10 @@ ROOMS = {name: room for room, names in enumerate([
     ["upstream", "upstream.cloud", "upstream.sdk.adapter", "upstream.uistream"],
     # beside them: what clients need, as text
     ["clients"],
+    ["clients.document", "clients.opencode"],
     [f"clients.{name}" for name in (
-        "aider", "claude_code", "cline", "codex", "continue_dev", "copilot", "langchain", "llm", "open_webui",
-        "openai_sdk", "opencode", "roo", "zed")],
-    ["clients.kilo", "clients.librechat"],
+        "aider", "claude_code", "cline", "codex", "continue_", "copilot", "kilo", "langchain", "librechat", "llm",
+        "open_webui", "openai_sdk", "qwen", "roo", "zed")],
     ["clients.catalog"],
     # 4
     ["server.counts", "server.record", "server.slots", "server.page", "server.markup",
@@ -80,7 +80,7 @@ FOREIGN = {
     "server.page": {"werkzeug"}, "server.request": {"werkzeug"}, "server.serve": {"werkzeug"},
     "server.views": {"werkzeug"}, "server.dispatch": {"werkzeug"},
     "server.worker": {"gunicorn"}, "simulator.cursor": {"werkzeug"}, "simulator.demands": {"werkzeug"},
-    "start": {"dotenv"}, "clients.__main__": {"requests"}}
+    "start": {"dotenv"}}
 
 
 def module(path):

@@ -658,7 +658,7 @@ def test_a_long_hostile_reply_does_no_harm(browser, gate):
 
 
 def test_the_clients_of_the_service_are_shown_in_both_languages(browser, gate):
-    for locale, sentence in (("en-US", "Its own web search"), ("zh-CN", "它自带的网页搜索")):
+    for locale, sentence in (("en-US", "Titles of sessions"), ("zh-CN", "会话标题")):
         with visit(browser, gate.url, locale=locale) as page:
             assert page.get_by_role("tab").count() >= len(KNOWN)
             page.get_by_role("tab", name="OpenCode").click()
@@ -687,7 +687,7 @@ def test_chinese_is_whole_and_the_choice_is_remembered(browser, gate):
                     if (/[a-z]{2,} [a-z]{2,}/i.test(data) && !/\\p{Script=Han}/u.test(data)) found.push(data);
             }
             return found; }""")
-        titles = {client.title for client in KNOWN.values()}
+        titles = {client.title for client in KNOWN}
         assert set(english) <= titles | {"string or array", "string or object", "type content, content",
                                 "text blocks"}
         page.keyboard.press("Escape")

@@ -1,33 +1,37 @@
-"""Set-up of clients: what each must be told to use this service.
+"""What a client's template is: from where the gateway is, and what models it has, to the client's own files.
 
-`python -m cursor2api.clients NAME` prints a client's files, with --write it puts them where the client looks;
-the page and docs/clients.md show the same. Each other file here but `catalog` and `__main__` is the template of
-one client: it makes text, and reads no file, no environment and no network. To add a client, write a template and
-put it into `catalog`.
+Each other file here but `catalog` and `__main__` is the template of one client: a `Client`, and the function
+that makes its files. A template only makes text: it reads no file, no environment and no network.
 """
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+
+MAX_TOKENS = 64_000  # the longest reply, as /v1/models states it
+CONTEXT = 200_000  # for clients that want a number where the context is not known
+NAME = "Cursor2API"
 
 
 @dataclass(frozen=True)
 class Model:
+    """A model of the gateway; `context` is its window in tokens, None where it is not known."""
+
     id: str
-    context: int | None = None  # tokens of its window, if Cursor says them
+    context: int | None = None
 
 
 @dataclass(frozen=True)
-class Service:
-    """`address` is the root, without /v1; the first of the models is the one that is used at first."""
+class Gateway:
+    """What a template is filled with. `address` is the root, without /v1 and without a slash at its end.
+
+    The first of `models` is the one that the client starts with.
+    """
 
     address: str
     key: str
     models: tuple[Model, ...]
-
-    @property
-    def base(self) -> str:
-        return self.address + "/v1"
 
     @property
     def model(self) -> str:
@@ -36,36 +40,39 @@ class Service:
 
 @dataclass(frozen=True)
 class File:
-    """`path` is where the client looks (~ is the user's home), or "" for lines that one types or copies."""
+    """A file where the client looks for it; a path without ~ is for a folder of the user's choice."""
 
     path: str
-    language: str  # json, toml, yaml, sh, python or js
+    language: str  # json, toml, yaml, sh, python, javascript
     text: str
 
 
 @dataclass(frozen=True)
 class Client:
-    """`turn_off` and `cannot` are sentences; `tried` says with which version the service was tried, or that it
-    was not."""
+    """One client. `run` is the command that starts it with these files; None where it is no command.
+
+    `turn_off` and `cannot` are sentences: what costs more than it is worth here, what does not work here.
+    `tried` says with which version the tests had it work; where they cannot run it, that it was not tried.
+    """
 
     name: str
     title: str
-    files: Callable[[Service], tuple[File, ...]]
+    files: Callable[[Gateway], tuple[File, ...]]
     run: str | None
     turn_off: tuple[str, ...]
     cannot: tuple[str, ...]
     tried: str
 
 
-def as_json(value: object) -> str:
+def json_text(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def quoted(text: str) -> str:
-    """A string as JSON, YAML and TOML write it."""
+    """A string as TOML, YAML, Python and JavaScript all read it."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def exports(variables: dict[str, str]) -> str:
-    """Lines for a shell."""
-    return "".join(f"export {name}='{value}'\n" for name, value in variables.items())
+    """Lines for a shell to read."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())

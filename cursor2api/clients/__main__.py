@@ -1,90 +1,158 @@
-"""Prints what a client must be told to use this service, or puts it where the client looks.
+"""What a client needs to use this service: printed, or written where the client looks.
 
-    python -m cursor2api.clients NAME [--write] [--address URL] [--key KEY] [--model ID]
+    python -m cursor2api.clients NAME [--write] [--address URL] [--key KEY] [--model ID] [--folder DIR]
 
-Address and key are those of the settings, the models those that the service lists. Nothing of the user's is lost:
-a file that is there already is shown beside ours, is replaced only if the user says yes, and keeps a copy with
-`.before` behind its name.
+The service must run, as it is asked for its models. A file that is there already is written over only after its
+owner has seen the difference and agreed, and a copy of it stays. The status is 0 when all is as the client needs
+it, 1 when something hinders, and a sentence on stderr says what.
 """
 
 import argparse
 import difflib
+import json
+import shutil
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
-import requests
-
-from . import Client, File, Model, Service
-from .catalog import CLIENTS
+from .. import start
 from ..config import DEVELOPMENT_KEY
-from ..start import read_config
+from . import Client, File, Gateway, Model
+from .catalog import CLIENTS
+
+PATIENCE_S = 30
 
 
-def main() -> int:
-    options = arguments()
-    config = read_config()
-    address = (options.address or f"http://127.0.0.1:{config.port}").rstrip("/").removesuffix("/v1")
-    key = options.key or (config.api_key[0][1] if config.api_key else DEVELOPMENT_KEY)
-    client = CLIENTS[options.name]
-    service = Service(address, key, models(address, key, options.model))
-    for file in client.files(service):
-        if options.write and file.path:
-            write(Path(file.path).expanduser(), file)
-        else:
-            print(f"# {file.path}" if file.path else f"# Type or copy ({file.language}):")
-            print(file.text)
-    explain(client)
+class Hindered(Exception):
+    """The message says what hinders, and what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m cursor2api.clients", description="Prints what a client needs to use this service.")
+    parser.add_argument("name", nargs="?", choices=[client.name for client in CLIENTS], metavar="NAME",
+                        help=", ".join(client.name for client in CLIENTS))
+    parser.add_argument("--write", action="store_true", help="put the files where the client looks")
+    parser.add_argument("--address", metavar="URL", help="of the service; without it, of this machine")
+    parser.add_argument("--key", help="for the service; without it the first of API_KEY, or 0000")
+    parser.add_argument("--model", metavar="ID", help="to begin with; without it the service's first")
+    parser.add_argument("--folder", default=".", metavar="DIR", help="for files that have no place of their own")
+    options = parser.parse_args(arguments)
+    if not options.name:
+        parser.print_help()
+        return 0
+    client = next(client for client in CLIENTS if client.name == options.name)
+    try:
+        gateway = ask(options)
+        (write if options.write else show)(client, gateway, Path(options.folder))
+    except Hindered as hindered:
+        print(f"cursor2api: {hindered}", file=sys.stderr)
+        return 1
+    print(notes(client, gateway))
     return 0
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m cursor2api.clients", description=__doc__.partition("\n")[0])
-    parser.add_argument("name", choices=CLIENTS, metavar="NAME", help=", ".join(CLIENTS))
-    parser.add_argument("--write", action="store_true", help="put the files where the client looks")
-    parser.add_argument("--address", default="", help="the service's address; http://127.0.0.1:PORT unless given")
-    parser.add_argument("--key", default="", help="the service's key; the first of API_KEY unless given")
-    parser.add_argument("--model", default="", help="the model to begin with; the first unless given")
-    return parser.parse_args()
+def ask(options: argparse.Namespace) -> Gateway:
+    """The service with its models. Raises Hindered."""
+    address, key = options.address, options.key
+    if not (address and key):
+        config = start.read_config()
+        address = address or f"http://127.0.0.1:{config.port}"
+        key = key or (config.api_key[0][1] if config.api_key else DEVELOPMENT_KEY)
+    address = address.rstrip("/").removesuffix("/v1")
+    models = read_models(address, key)
+    names = [model.id for model in models]
+    if options.model and options.model not in names:
+        raise Hindered(f"{address} has no model {options.model!r}, but {', '.join(names)}")
+    first = options.model or names[0]
+    return Gateway(address, key, tuple(sorted(models, key=lambda model: model.id != first)))
 
 
-def models(address: str, key: str, first: str) -> tuple[Model, ...]:
-    """Those that the service lists, `first` before all others. Ends the process if it lists none."""
+def read_models(address: str, key: str) -> list[Model]:
     try:
-        response = requests.get(address + "/v1/models", headers={"Authorization": f"Bearer {key}"}, timeout=60)
-        response.raise_for_status()
-        found = [Model(item["id"], item.get("context_length")) for item in response.json()["data"]]
-    except (requests.RequestException, ValueError, KeyError) as error:
-        sys.exit(f"cursor2api: {address} lists no models: start the service first (make run), and name its key "
-                 f"with --key: {error!r:.200}")
-    if first and first not in [model.id for model in found]:
-        sys.exit(f"cursor2api: --model: expected one of {', '.join(model.id for model in found)}, got {first!r}")
-    return tuple(sorted(found, key=lambda model: bool(first) and model.id != first))
+        request = Request(f"{address}/v1/models", headers={"Authorization": f"Bearer {key}"})
+        with urlopen(request, timeout=PATIENCE_S) as response:
+            listed = json.load(response)["data"]
+        models = [Model(item["id"], item.get("context_window")) for item in listed]
+    except HTTPError as error:
+        raise Hindered(f"{address} answered {error.code}: {error.read(500).decode('utf-8', 'replace')}") from None
+    except OSError as error:
+        raise Hindered(f"nothing answers at {address} ({error}): start the service with make run, or say with "
+                       "--address where it is") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Hindered(f"what answers at {address} is not this service: /v1/models is no list of models") from None
+    if not models:
+        raise Hindered(f"{address} lists no models")
+    return models
 
 
-def write(path: Path, file: File) -> None:
-    """Puts a file where the client looks. Ends the process if another one is there and stays."""
-    before = path.read_text("utf-8") if path.exists() else None
-    if before == file.text:
-        print(f"{path} is so already")
-        return
-    if before is not None:
-        sys.stdout.writelines(difflib.unified_diff(
-            before.splitlines(True), file.text.splitlines(True), str(path), "for this service"))
-        if not (sys.stdin.isatty() and input(f"Replace {path}? [y/N] ").strip().lower() in ("y", "yes")):
-            sys.exit(f"cursor2api: {path} stays as it is: copy what you want from above")
-        path.with_name(path.name + ".before").write_text(before, "utf-8")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(0o600)  # a key is in it
-    path.write_text(file.text, "utf-8")
-    print(f"{path} is written")
+def show(client: Client, gateway: Gateway, folder: Path) -> None:
+    for file in client.files(gateway):
+        print(f"--- {place(file, folder)}\n{file.text}")
 
 
-def explain(client: Client) -> None:
-    for title, sentences in (("To know", client.turn_off), ("What it cannot do here", client.cannot)):
-        for sentence in sentences:
-            print(f"{title}: {sentence}")
-    if client.run:
-        print(f"Start it: {client.run}")
+def write(client: Client, gateway: Gateway, folder: Path) -> None:
+    """Raises Hindered, before anything is written if there is nobody to ask."""
+    wanted = []
+    for file in client.files(gateway):
+        path = place(file, folder)
+        there = path.read_text("utf-8") if path.exists() else None
+        wanted.append((path, there, with_what_is_there(file, there)))
+    ours = [path for path, there, text in wanted if there not in (None, text)]
+    if ours and not sys.stdin.isatty():
+        raise Hindered(f"{ours[0]} is there already and says something else: nothing was written. In a terminal "
+                       "you are shown the difference and asked")
+    for path, there, text in wanted:
+        if there == text:
+            print(f"{path} is as it should be")
+            continue
+        if there is not None:
+            agree(path, there, text)
+            backup = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}.bak")
+            shutil.copy2(path, backup)
+            print(f"{backup} is what was there")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)  # it may hold the key
+        path.write_text(text, "utf-8")
+        print(f"{path} is written")
+
+
+def place(file: File, folder: Path) -> Path:
+    return folder / Path(file.path).expanduser()
+
+
+def with_what_is_there(file: File, there: str | None) -> str:
+    """Our text; in JSON, which can be read and written back, with all of the present file that is not ours."""
+    if there is None or file.language != "json":
+        return file.text
+    try:
+        present = json.loads(there)
+    except ValueError:
+        return file.text
+    return json.dumps(merged(present, json.loads(file.text)), indent=2, ensure_ascii=False) + "\n"
+
+
+def merged(present: object, ours: object) -> object:
+    if not (isinstance(present, dict) and isinstance(ours, dict)):
+        return ours
+    return present | {key: merged(present.get(key), value) for key, value in ours.items()}
+
+
+def agree(path: Path, there: str, text: str) -> None:
+    """Raises Hindered if the owner of the file does not."""
+    print("".join(difflib.unified_diff(
+        there.splitlines(keepends=True), text.splitlines(keepends=True), str(path), "as it would be")))
+    if input(f"Change {path}? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise Hindered(f"{path} is left as it was")
+
+
+def notes(client: Client, gateway: Gateway) -> str:
+    """How the client is started, and what is good to know."""
+    run = (client.run or "").replace("__KEY__", gateway.key).replace("__MODEL__", gateway.model)
+    return "\n".join([*([f"Start it with: {run}"] if run else []), *client.turn_off, *client.cannot])
 
 
 if __name__ == "__main__":

@@ -1,21 +1,27 @@
-"""aider: a file for its options, and one for the windows of models. https://aider.chat/docs/config"""
+"""aider: its configuration in the home folder, and what it has to know of the models, over chat completions."""
 
-from . import Client, File, Service, as_json, quoted
+from . import MAX_TOKENS, Client, File, Gateway, json_text, quoted
 
 
-def files(service: Service) -> tuple[File, ...]:
-    model = quoted(f"openai/{service.model}")
-    options = File("~/.aider.conf.yml", "yaml", (
-        f"openai-api-base: {quoted(service.base)}\nopenai-api-key: {quoted(service.key)}\nmodel: {model}\n"
-        f"weak-model: {model}\nauto-commits: false\n"))
-    windows = {f"openai/{model.id}": {
-        "max_input_tokens": model.context, "max_tokens": 32_000, "litellm_provider": "openai", "mode": "chat"}
-        for model in service.models if model.context}
-    return (options, File("~/.aider.model.metadata.json", "json", as_json(windows))) if windows else (options,)
+def files(gateway: Gateway) -> tuple[File, ...]:
+    model = quoted(f"openai/{gateway.model}")
+    known = {f"openai/{each.id}": {
+        "max_input_tokens": each.context, "max_output_tokens": MAX_TOKENS, "max_tokens": MAX_TOKENS,
+        "litellm_provider": "openai", "mode": "chat"} for each in gateway.models if each.context}
+    return (File("~/.aider.conf.yml", "yaml", f"""\
+model: {model}
+weak-model: {model}
+openai-api-base: {quoted(gateway.address + "/v1")}
+openai-api-key: {quoted(gateway.key)}
+edit-format: diff
+show-model-warnings: false
+auto-commits: false
+"""), *([File("~/.aider.model.metadata.json", "json", json_text(known))] if known else []))
 
 
 CLIENT = Client(
     "aider", "aider", files, "aider",
-    ("auto-commits is off, as aider has a model write each commit's message: that costs an agent each time.",),
-    ("aider asks for edits as text and uses no tools.",),
-    "aider 0.86.2, by hand")
+    turn_off=("Commits by aider: each message is a request that costs an agent of its own. "
+              "The file turns them off; write /commit for one.",),
+    cannot=(),
+    tried="aider 0.86.2")

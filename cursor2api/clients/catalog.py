@@ -1,22 +1,22 @@
-"""All clients, and what the page shows of them."""
+"""The clients that there is a template for, and all of it as data, which the page shows."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 
-from . import (Client, Model, Service, aider, claude_code, cline, codex, continue_dev, copilot, kilo, langchain,
-               librechat, llm, open_webui, openai_sdk, opencode, roo, zed)
+from . import Gateway, Model, claude_code, codex, opencode, openai_sdk
+from . import aider, cline, continue_, copilot, kilo, langchain, librechat, llm, open_webui, qwen, roo, zed
 
-CLIENTS: dict[str, Client] = {each.CLIENT.name: each.CLIENT for each in (
-    opencode, kilo, cline, roo, continue_dev, codex, claude_code, copilot, aider, llm, zed, open_webui, librechat,
-    langchain, openai_sdk)}
-PLACES = Service("__ADDRESS__", "__KEY__", (Model("__MODEL__"),))  # words that the page replaces
+CLIENTS = tuple(module.CLIENT for module in (
+    opencode, kilo, cline, roo, continue_, codex, claude_code, copilot, qwen, aider, llm, zed, open_webui,
+    librechat, langchain, openai_sdk))
+# Words in place of what only the reader knows; the page replaces them.
+BLANK = Gateway("__ADDRESS__", "__KEY__", (Model("__MODEL__"),))
 
 
-def shown(translate: Callable[[str], str] = str) -> list[dict]:
-    """All clients: {"name", "title", "files": [{"path", "language", "text"}], "run", "turn_off", "cannot"}. The
-    texts hold the words of PLACES, and sentences are translated."""
-    return [{"name": client.name, "title": client.title,
-             "files": [{"path": file.path, "language": file.language, "text": file.text}
-                       for file in client.files(PLACES)],
-             "run": client.run, "turn_off": [*map(translate, client.turn_off)],
-             "cannot": [*map(translate, client.cannot)]}
-            for client in CLIENTS.values()]
+def as_data(translated: Callable[[str], str] = str) -> dict:
+    """What /clients.json has: {"clients": [{"name", "title", "files", "run", "turn_off", "cannot"}]}, the last two
+    being sentences."""
+    return {"clients": [
+        {"name": client.name, "title": client.title, "files": [asdict(file) for file in client.files(BLANK)],
+         "run": client.run, "turn_off": [*map(translated, client.turn_off)],
+         "cannot": [*map(translated, client.cannot)]} for client in CLIENTS]}

@@ -1,25 +1,27 @@
-"""Claude Code: variables in its settings. https://docs.claude.com/en/docs/claude-code/llm-gateway"""
+"""Claude Code: a settings file of its own, over Anthropic's Messages."""
 
-from . import Client, File, Service, as_json
+from . import Client, File, Gateway, json_text
+
+MODELS = ("ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL",
+          "ANTHROPIC_DEFAULT_HAIKU_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL")
 
 
-def files(service: Service) -> tuple[File, ...]:
-    models = dict.fromkeys(("ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL",
-                            "ANTHROPIC_DEFAULT_HAIKU_MODEL"), service.model)
-    return File("~/.claude/settings.json", "json", as_json({"env": {
-        "ANTHROPIC_BASE_URL": service.address, "ANTHROPIC_AUTH_TOKEN": service.key, **models,
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}})),
+def files(gateway: Gateway) -> tuple[File, ...]:
+    return File("~/.claude/cursor2api.json", "json", json_text({"env": {
+        "ANTHROPIC_BASE_URL": gateway.address,
+        "ANTHROPIC_AUTH_TOKEN": gateway.key,
+        **dict.fromkeys(MODELS, gateway.model),
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "CLAUDE_CODE_DISABLE_TERMINAL_TITLE": "1"}})),
 
 
 CLIENT = Client(
-    "claude-code", "Claude Code", files, "claude",
-    ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC keeps it from asking a model for titles and the like: each costs "
-     "an agent.",
-     "It asks for thinking with each main request, whose tokens count as output: MAX_THINKING_TOKENS=0 turns that "
-     "off.",
-     "Set MAX_INPUT_LENGTH of this service to what the models take, four characters a token: its tools and "
-     "instructions alone have about 100,000 characters."),
-    ("Tools that run at Anthropic (web search, code execution) do not run here, and a PDF cannot be read.",
-     "Its list of models (/model) shows only ids that begin with claude, with "
-     "CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY=1."),
-    "Claude Code 2.1.332")
+    "claude-code", "Claude Code", files, "claude --settings ~/.claude/cursor2api.json",
+    turn_off=("Titles in the terminal: each is a request beside the first message and costs an agent of its "
+              "own. The file turns them off.",
+              "Thinking makes each reply take longer: MAX_THINKING_TOKENS=0 turns it off."),
+    cannot=("A conversation that is longer than the service's MAX_INPUT_LENGTH is made shorter. Claude Code's own "
+            "instructions have about 100,000 characters, so set it to what the models take: four characters are a "
+            "token.",
+            "Web search does not work, because Anthropic's servers would do it.",),
+    tried="Claude Code 2.1.332")

@@ -1,16 +1,22 @@
-"""Cline: its command line is told by a command, its extension in its settings. https://docs.cline.bot"""
+"""Cline: the provider that its command line was last used with, over chat completions."""
 
-from . import Client, File, Service
+from . import Client, File, Gateway, json_text
 
 
-def files(service: Service) -> tuple[File, ...]:
-    return File("", "sh", (
-        f"cline auth --provider openai-compatible --apikey '{service.key}' --baseurl '{service.base}' "
-        f"--modelid '{service.model}'\n")),
+def files(gateway: Gateway) -> tuple[File, ...]:
+    return File("~/.cline/data/settings/providers.json", "json", json_text({
+        "version": 1,
+        "lastUsedProvider": "openai-compatible",
+        "providers": {"openai-compatible": {
+            "settings": {"provider": "openai-compatible", "apiKey": gateway.key, "model": gateway.model,
+                         "baseUrl": f"{gateway.address}/v1"},
+            "updatedAt": "2026-01-01T00:00:00.000Z",
+            "tokenSource": "manual"}}})),
 
 
 CLIENT = Client(
     "cline", "Cline", files, "cline",
-    ("In the extension take the provider OpenAI Compatible, with the same base URL, key and model.",),
-    ("Computer use is not there.",),
-    "Cline CLI 3.0.65")
+    turn_off=(),
+    cannot=("The extension for VS Code does not read this file. Choose OpenAI Compatible in its settings, "
+            "and enter the same base URL, key and model.",),
+    tried="Cline CLI 3.0.65")

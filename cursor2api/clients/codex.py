@@ -1,22 +1,29 @@
-"""Codex: a provider that speaks the Responses API. https://developers.openai.com/codex/config-advanced"""
+"""Codex CLI: a profile of its own, over the Responses API; the key is in the environment."""
 
-from . import Client, File, Service, quoted
+from . import NAME, Client, File, Gateway, quoted
 
 
-def files(service: Service) -> tuple[File, ...]:
-    window = f"model_context_window = {service.models[0].context}\n" if service.models[0].context else ""
-    return (
-        File("~/.codex/config.toml", "toml", (
-            f"model = {quoted(service.model)}\nmodel_provider = \"cursor2api\"\n{window}\n"
-            f"[model_providers.cursor2api]\nname = \"Cursor2API\"\nbase_url = {quoted(service.base)}\n"
-            "env_key = \"CURSOR2API_KEY\"\nwire_api = \"responses\"\n"
-            "request_max_retries = 1\nstream_max_retries = 1\n")),
-        File("", "sh", f"export CURSOR2API_KEY='{service.key}'\n"))
+def files(gateway: Gateway) -> tuple[File, ...]:
+    context = gateway.models[0].context
+    return File("~/.codex/cursor2api.config.toml", "toml", f"""\
+model = {quoted(gateway.model)}
+model_provider = "cursor2api"
+{f"model_context_window = {context}" + chr(10) if context else ""}\
+web_search = "disabled"
+
+[model_providers.cursor2api]
+name = "{NAME}"
+base_url = {quoted(gateway.address + "/v1")}
+env_key = "CURSOR2API_KEY"
+wire_api = "responses"
+request_max_retries = 1
+stream_max_retries = 1
+"""),
 
 
 CLIENT = Client(
-    "codex", "Codex CLI", files, "codex",
-    ("The two retries are 1, as each retry is another run at Cursor; without them Codex asks up to 30 times.",
-     "Keep HEARTBEAT=chunk, its default: comments do not reset Codex's clock."),
-    ("Tools that run at OpenAI (web_search, image_generation) are left out and reported.",),
-    "Codex 0.171")
+    "codex", "Codex CLI", files, "CURSOR2API_KEY=__KEY__ codex --profile cursor2api",
+    turn_off=("Web search: the service cannot do it. The file turns it off.",),
+    cannot=("The file is a profile, which Codex before 0.134 does not know: put its lines into "
+            "~/.codex/config.toml there.",),
+    tried="Codex CLI 0.171.0")

@@ -1,17 +1,17 @@
-"""Kilo Code: its command line and its extension read the configuration of OpenCode, of which it is a fork."""
+"""Kilo Code: its command line and its extension for VS Code read one configuration, which is OpenCode's."""
 
-from .opencode import provider
-from . import Client, File, Service, as_json
+from . import Client, File, Gateway
+from .opencode import configuration
 
 
-def files(service: Service) -> tuple[File, ...]:
-    return File("~/.config/kilo/kilo.json", "json", as_json({
-        "$schema": "https://kilo.ai/config.json", **provider(service)})),
+def files(gateway: Gateway) -> tuple[File, ...]:
+    return File("~/.config/kilo/kilo.json", "json", configuration(gateway, "https://app.kilo.ai/config.json")),
 
 
 CLIENT = Client(
     "kilo", "Kilo Code", files, "kilo",
-    ("The agent that makes titles is off: each title would cost an agent at Cursor of its own.",),
-    ("Older versions want every reply to call a tool: set KILO_TOOL_STRICT=true in this service for them.",
-     "Completion while you type has no model here."),
-    "Kilo CLI 7.7.7")
+    turn_off=("Titles of sessions: each is a request beside the first message and costs an agent of its own. "
+              "The file turns them off.",),
+    cannot=("Versions of the extension that want every reply to call a tool need KILO_TOOL_STRICT=true in the "
+            "service.",),
+    tried="Kilo Code CLI 7.7.7")

@@ -1,19 +1,26 @@
-"""LangChain: its OpenAI and Anthropic packages for Python."""
+"""LangChain: a program in Python, over chat completions."""
 
-from . import Client, File, Service, quoted
+from . import Client, File, Gateway, quoted
 
 
-def files(service: Service) -> tuple[File, ...]:
-    return File("", "python", f"""from langchain_openai import ChatOpenAI
+def files(gateway: Gateway) -> tuple[File, ...]:
+    return File("agent.py", "python", f"""\
+from langchain_openai import ChatOpenAI  # pip install langchain-openai
 
-model = ChatOpenAI(model={quoted(service.model)}, base_url={quoted(service.base)}, api_key={quoted(service.key)})
+model = ChatOpenAI(
+    base_url={quoted(gateway.address + "/v1")},
+    api_key={quoted(gateway.key)},
+    model={quoted(gateway.model)},
+    use_responses_api=False,
+)
 print(model.invoke("Hello").content)
 """),
 
 
 CLIENT = Client(
-    "langchain", "LangChain", files, None,
-    ("Set TOOL_STREAMING=whole in this service: LangChain mends the JSON of a call that was cut, and takes it for "
-     "a call.",),
-    ("Embeddings are not there.", "ChatOpenAI does not show thinking; ChatAnthropic does."),
-    "langchain-openai 1.7.3")
+    "langchain", "LangChain", files, "python agent.py",
+    turn_off=(),
+    cannot=("LangChain mends the JSON of a call that was cut, and takes it for a call: with TOOL_STREAMING=whole "
+            "the service sends nothing of such a call.",
+            "ChatOpenAI does not show reasoning_content.",),
+    tried="langchain-openai 1.7.3")

@@ -1,21 +1,30 @@
-"""LibreChat: a custom endpoint. https://www.librechat.ai/docs/configuration/librechat_yaml"""
+"""LibreChat: an endpoint of one's own in the file beside its docker-compose.yml, over chat completions."""
 
-from .open_webui import from_container
-from . import Client, File, Service, quoted
+from . import NAME, Client, File, Gateway, quoted
 
 
-def files(service: Service) -> tuple[File, ...]:
-    models = ", ".join(quoted(model.id) for model in service.models)
-    return File("librechat.yaml", "yaml", (
-        "version: 1.2.8\nendpoints:\n  custom:\n    - name: \"Cursor2API\"\n"
-        f"      apiKey: {quoted(service.key)}\n      baseURL: {quoted(from_container(service.address) + '/v1')}\n"
-        f"      models:\n        default: [{models}]\n        fetch: true\n"
-        "      titleConvo: false\n      summarize: false\n      modelDisplayLabel: \"Cursor2API\"\n")),
+def files(gateway: Gateway) -> tuple[File, ...]:
+    return File("librechat.yaml", "yaml", f"""\
+version: 1.3.17
+cache: true
+endpoints:
+  custom:
+    - name: {NAME}
+      apiKey: {quoted(gateway.key)}
+      baseURL: {quoted(gateway.address + "/v1")}
+      models:
+        default: [{", ".join(quoted(model.id) for model in gateway.models)}]
+        fetch: true
+      titleConvo: false
+      modelDisplayLabel: {NAME}
+""" + "".join(["      tokenConfig:\n"] * any(model.context for model in gateway.models) + [
+        f"        {quoted(model.id)}: {{prompt: 0, completion: 0, context: {model.context}}}\n"
+        for model in gateway.models if model.context])),
 
 
 CLIENT = Client(
     "librechat", "LibreChat", files, None,
-    ("titleConvo and summarize are off: each is a chat of its own and costs an agent.",
-     "The key 0000 of make run is not good from a container: start the service with HOST=0.0.0.0 and an API_KEY."),
-    ("Made pictures, speech, embeddings and files for search are not there.",),
-    "not tried")
+    turn_off=("Titles of conversations: each costs an agent of its own. The file turns them off.",),
+    cannot=("In its container 127.0.0.1 is the container itself: write host.docker.internal, and set API_KEY "
+            "and HOST=0.0.0.0 for this service.",),
+    tried="")

@@ -1,20 +1,25 @@
-"""llm, on the command line: a file of further models. https://llm.datasette.io/en/stable/other-models.html"""
+"""llm: models beside its own, and their key, over chat completions."""
 
-from . import Client, File, Service, quoted
+from . import Client, File, Gateway, json_text, quoted
+
+FOLDER = "~/.config/io.datasette.llm"
 
 
-def files(service: Service) -> tuple[File, ...]:
-    return (
-        File("~/.config/io.datasette.llm/extra-openai-models.yaml", "yaml", "".join(
-            f"- model_id: {quoted(model.id)}\n  model_name: {quoted(model.id)}\n"
-            f"  api_base: {quoted(service.base)}\n  api_key_name: cursor2api\n"
-            "  supports_tools: true\n  supports_schema: true\n  vision: true\n"
-            for model in service.models)),
-        File("", "sh", f"llm keys set cursor2api --value '{service.key}'\nllm -m '{service.model}' 'Hello'\n"))
+def files(gateway: Gateway) -> tuple[File, ...]:
+    return (File(f"{FOLDER}/extra-openai-models.yaml", "yaml", "".join(f"""\
+- model_id: {quoted("cursor2api/" + model.id)}
+  model_name: {quoted(model.id)}
+  api_base: {quoted(gateway.address + "/v1")}
+  api_key_name: cursor2api
+  supports_tools: true
+  supports_schema: true
+  vision: true
+""" for model in gateway.models)), File(f"{FOLDER}/keys.json", "json", json_text({"cursor2api": gateway.key})))
 
 
 CLIENT = Client(
-    "llm", "llm", files, "llm",
-    (),
-    ("Embeddings are not there.",),
-    "llm 0.36")
+    "llm", "llm", files, "llm -m cursor2api/__MODEL__ 'Hello'",
+    turn_off=(),
+    cannot=("On macOS the folder is ~/Library/Application Support/io.datasette.llm; `dirname $(llm logs path)` "
+            "prints it.",),
+    tried="llm 0.36")

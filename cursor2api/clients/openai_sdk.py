@@ -1,28 +1,33 @@
-"""OpenAI's SDKs for Python and JavaScript."""
+"""OpenAI's SDKs: a program in Python, and one in JavaScript."""
 
-from . import Client, File, Service, quoted
+from . import Client, File, Gateway, quoted
 
 
-def files(service: Service) -> tuple[File, ...]:
-    model, base, key = quoted(service.model), quoted(service.base), quoted(service.key)
-    return (
-        File("", "python", f"""from openai import OpenAI
+def files(gateway: Gateway) -> tuple[File, ...]:
+    base, key, model = (quoted(text) for text in (gateway.address + "/v1", gateway.key, gateway.model))
+    return (File("chat.py", "python", f"""\
+from openai import OpenAI  # pip install openai
 
 client = OpenAI(base_url={base}, api_key={key})
-reply = client.chat.completions.create(model={model}, messages=[{{"role": "user", "content": "Hello"}}])
+reply = client.chat.completions.create(
+    model={model},
+    messages=[{{"role": "user", "content": "Hello"}}],
+)
 print(reply.choices[0].message.content)
-"""),
-        File("", "js", f"""import OpenAI from "openai";
+"""), File("chat.mjs", "javascript", f"""\
+import OpenAI from "openai"; // npm install openai
 
-const client = new OpenAI({{baseURL: {base}, apiKey: {key}}});
-const messages = [{{role: "user", content: "Hello"}}];
-const reply = await client.chat.completions.create({{model: {model}, messages}});
+const client = new OpenAI({{ baseURL: {base}, apiKey: {key} }});
+const reply = await client.chat.completions.create({{
+  model: {model},
+  messages: [{{ role: "user", content: "Hello" }}],
+}});
 console.log(reply.choices[0].message.content);
 """))
 
 
 CLIENT = Client(
-    "openai", "OpenAI SDKs", files, None,
-    (),
-    ("Embeddings, audio, made pictures, files and batches are not there.",),
-    "openai 2 for Python, 7 for JavaScript")
+    "openai", "OpenAI SDKs", files, "python chat.py",
+    turn_off=(),
+    cannot=("There are no embeddings, images, audio, files or batches.",),
+    tried="openai for Python 3.54.0, for JavaScript 7.59.0")

@@ -1,33 +1,31 @@
-"""OpenCode: a provider of the AI SDK's kind in its configuration. https://opencode.ai/docs/providers"""
+"""OpenCode: a provider of its own in the global configuration, over chat completions."""
 
-from . import Client, File, Model, Service, as_json
-
-OUTPUT = 32_000  # tokens that a reply may have
+from . import MAX_TOKENS, NAME, Client, File, Gateway, json_text
 
 
-def provider(service: Service) -> dict:
-    """The part that OpenCode and its fork Kilo share: a provider, its models, and none that makes titles."""
-    return {
+def configuration(gateway: Gateway, schema: str) -> str:
+    """The configuration of OpenCode, and of Kilo Code, which is made from it."""
+    return json_text({
+        "$schema": schema,
+        "model": f"cursor2api/{gateway.model}",
+        "agent": {"title": {"disable": True}},
         "provider": {"cursor2api": {
-            "npm": "@ai-sdk/openai-compatible", "name": "Cursor2API",
-            "options": {"baseURL": service.base, "apiKey": service.key},
-            "models": {model.id: described(model) for model in service.models}}},
-        "model": f"cursor2api/{service.model}", "small_model": f"cursor2api/{service.model}",
-        "agent": {"title": {"disable": True}}}
+            "npm": "@ai-sdk/openai-compatible",
+            "name": NAME,
+            "options": {"baseURL": f"{gateway.address}/v1", "apiKey": gateway.key},
+            "models": {model.id: {"name": model.id} | (
+                {"limit": {"context": model.context, "output": MAX_TOKENS}} if model.context else {})
+                for model in gateway.models}}}})
 
 
-def described(model: Model) -> dict:
-    limit = {"limit": {"context": model.context, "output": OUTPUT}} if model.context else {}
-    return {"name": model.id, "attachment": True, "tool_call": True, **limit}
-
-
-def files(service: Service) -> tuple[File, ...]:
-    return File("~/.config/opencode/opencode.json", "json", as_json({
-        "$schema": "https://opencode.ai/config.json", **provider(service)})),
+def files(gateway: Gateway) -> tuple[File, ...]:
+    return File("~/.config/opencode/opencode.json", "json", configuration(
+        gateway, "https://opencode.ai/config.json")),
 
 
 CLIENT = Client(
     "opencode", "OpenCode", files, "opencode",
-    ("The agent that makes titles is off: each title would cost an agent at Cursor of its own.",),
-    ("Its own web search needs OpenCode's servers.",),
-    "OpenCode 1.18.33")
+    turn_off=("Titles of sessions: each is a request beside the first message and costs an agent of its own. "
+              "The file turns them off.",),
+    cannot=(),
+    tried="OpenCode 1.18.33")

@@ -1,21 +1,22 @@
-"""Roo Code: a file of settings to import, in its settings under About. https://docs.roocode.com"""
+"""Roo Code: a file for Import in its settings, over chat completions."""
 
-from . import Client, File, Service, as_json
+from . import MAX_TOKENS, Client, File, Gateway, json_text
 
 
-def files(service: Service) -> tuple[File, ...]:
-    window = {"contextWindow": service.models[0].context} if service.models[0].context else {}
-    profile = {"id": "cursor2api", "apiProvider": "openai", "openAiBaseUrl": service.base,
-               "openAiApiKey": service.key, "openAiModelId": service.model,
-               "openAiCustomModelInfo": {"maxTokens": -1, "supportsImages": True, "supportsPromptCache": False,
-                                         **window}}
-    return File("~/roo-code-settings.json", "json", as_json({
-        "providerProfiles": {"currentApiConfigName": "cursor2api", "apiConfigs": {"cursor2api": profile}}})),
+def files(gateway: Gateway) -> tuple[File, ...]:
+    context = gateway.models[0].context
+    return File("roo-code-settings.json", "json", json_text({"providerProfiles": {
+        "currentApiConfigName": "cursor2api",
+        "apiConfigs": {"cursor2api": {
+            "id": "cursor2api", "apiProvider": "openai", "openAiBaseUrl": f"{gateway.address}/v1",
+            "openAiApiKey": gateway.key, "openAiModelId": gateway.model, "openAiStreamingEnabled": True,
+        } | ({"openAiCustomModelInfo": {
+            "maxTokens": MAX_TOKENS, "contextWindow": context, "supportsImages": True,
+            "supportsPromptCache": False}} if context else {})}}})),
 
 
 CLIENT = Client(
     "roo", "Roo Code", files, None,
-    ("Import the file under Settings, About, Import.",
-     "Turn off the enhancing of prompts with a model of its own: it costs an agent each time."),
-    ("The index of a code base needs embeddings, which are not there.",),
-    "not tried")
+    turn_off=("Enhance prompt, and automatic condensing of the context: each costs an agent of its own.",),
+    cannot=("It takes the file only through Settings, About, Import.",),
+    tried="")

@@ -1,25 +1,24 @@
-"""Zed: a provider in its settings; its key is a variable. https://zed.dev/docs/ai/llm-providers"""
+"""Zed: a provider in its settings, over chat completions; the key is in the environment."""
 
-from . import Client, File, Service, as_json
+from . import CONTEXT, MAX_TOKENS, NAME, Client, File, Gateway, json_text
 
 
-def files(service: Service) -> tuple[File, ...]:
-    models = [{"name": model.id, "display_name": model.id, "max_tokens": model.context or 200_000,
-               "capabilities": {"tools": True, "images": True, "parallel_tool_calls": True,
-                                "prompt_cache_key": False}}
-              for model in service.models]
-    chosen = {"provider": "Cursor2API", "model": service.model}
-    return (
-        File("~/.config/zed/settings.json", "json", as_json({
-            "language_models": {"openai_compatible": {"Cursor2API": {
-                "api_url": service.base, "available_models": models}}},
-            "agent": {"default_model": chosen, "thread_summary_model": chosen}})),
-        File("", "sh", f"export CURSOR2API_API_KEY='{service.key}'\n"))
+def files(gateway: Gateway) -> tuple[File, ...]:
+    return File("~/.config/zed/settings.json", "json", json_text({
+        "agent": {"default_model": {"provider": NAME, "model": gateway.model}},
+        "language_models": {"openai_compatible": {NAME: {
+            "api_url": f"{gateway.address}/v1",
+            "available_models": [
+                {"name": model.id, "display_name": model.id, "max_tokens": model.context or CONTEXT,
+                 "max_output_tokens": MAX_TOKENS, "capabilities": {
+                     "tools": True, "images": True, "parallel_tool_calls": True, "prompt_cache_key": False}}
+                for model in gateway.models]}}}})),
 
 
 CLIENT = Client(
-    "zed", "Zed", files, "zed",
-    ("Zed makes a title for each thread with thread_summary_model, and cannot be told not to: each costs an "
-     "agent.",),
-    ("Edit predictions stay with Zed.",),
-    "not tried")
+    "zed", "Zed", files, "CURSOR2API_API_KEY=__KEY__ zed",
+    turn_off=("Titles of threads: Zed asks for each with a request that costs an agent of its own, "
+              "by the model in agent.thread_summary_model.",),
+    cannot=("Predictions of edits while you type are not for this service.",
+            "Zed reads the key from CURSOR2API_API_KEY or its own settings page, never from the file."),
+    tried="")

@@ -1,0 +1,59 @@
+"""docs/clients.md, made of the templates."""
+
+from collections.abc import Sequence
+
+from . import Client, Gateway, Model
+
+SHOWN = Gateway("http://127.0.0.1:8002", "0000", (Model("claude-sonnet-4-5-20250929"),))
+HEAD = """\
+# Use it in your client
+
+Start the service, then let it make the files of your client:
+
+```sh
+make client NAME=opencode                 # prints them
+make client NAME=opencode ARGS=--write    # puts them where the client looks
+```
+
+Without make: `.venv/bin/python -m cursor2api.clients opencode --write`. The files hold the address, the key and
+all models of the running service, with the size of each one's context. `--address`, `--key` and `--model` name
+others. A file of yours is never written over unasked: you see the difference, and a copy stays beside it. What
+your JSON file has besides is kept.
+
+Any other client of OpenAI's API takes the base URL `http://127.0.0.1:8002/v1`, a key of `API_KEY` (`0000` under
+`make run`) and a model of `/v1/models`. A client of Anthropic's API takes `http://127.0.0.1:8002`.
+
+Each request that begins a conversation starts an agent at Cursor, and that costs time and tokens. So turn off what
+clients ask for on the side: titles, suggestions, completion while you type.
+
+Below, "tried" means that a test of this project runs
+the client in that version: it writes a file and runs a command through the service. "Not tried" means that
+the file was only checked for its form.
+"""
+
+
+def document(clients: Sequence[Client]) -> str:
+    rows = "".join(f"| [{client.title}](#{anchor(client.title)}) | `{client.name}` | {tried(client)} |\n"
+                   for client in clients)
+    return f"{HEAD}\n| client | NAME | tried |\n|---|---|---|\n{rows}{''.join(map(section, clients))}"
+
+
+def section(client: Client) -> str:
+    parts = [f"\n## {client.title}\n"]
+    for file in client.files(SHOWN):
+        parts.append(f"\n`{file.path}`:\n\n```{file.language}\n{file.text}```\n")
+    if client.run:
+        run = client.run.replace("__KEY__", SHOWN.key).replace("__MODEL__", SHOWN.model)
+        parts.append(f"\nStart it with `{run}`.\n")
+    for title, sentences in (("Turn off", client.turn_off), ("Does not work", client.cannot)):
+        if sentences:
+            parts.append(f"\n{title}:\n\n" + "".join(f"- {sentence}\n" for sentence in sentences))
+    return "".join(parts)
+
+
+def tried(client: Client) -> str:
+    return client.tried or "not tried"
+
+
+def anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
