@@ -173,7 +173,6 @@ function showKey() {
   showModel();
 }
 
-/** The clients' texts are asked for when the first of their tabs is chosen. */
 function showClients() {
   const path = document.documentElement.lang === "en" ? "clients.json" : "static/clients.zh.json";
   const load = async () => (await ask(path)).body?.clients ?? [];

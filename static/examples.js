@@ -1,4 +1,4 @@
-// The examples in tabs, one for each language and for each client that the service knows.
+// The examples in tabs, one for each language and each client.
 
 import {block, el} from "./make.js";
 import {t} from "./words.js";
@@ -7,8 +7,8 @@ const LANGUAGES = [["sh", "curl"], ["py", "Python"], ["mjs", "JavaScript"]];
 const WRITTEN = {__ADDRESS__: "address", __KEY__: "key", __MODEL__: "model"};
 let count = 0;
 
-/** Makes tabs of the .example elements of a container, which stay in it, and of `clients`: [name, title] each. What
- *  /clients.json has of these is what `load` gives; `filled` is called when it is shown. */
+/** Makes tabs of a container's .example elements and of `clients`, [name, title] each, whose texts `load` gives;
+ *  `filled` is called when one is shown. */
 export function showExamples(container, clients = [], load, filled) {
   const id = `examples-${++count}`, examples = [...container.querySelectorAll(".example")];
   const chosen = container.chosen ??= {tab: "sh", task: "chat"};
@@ -25,7 +25,7 @@ export function showExamples(container, clients = [], load, filled) {
   async function show(client) {
     container.loaded ??= load();
     const known = await container.loaded;
-    if (!known.length) container.loaded = undefined;  // it is asked for again
+    if (!known.length) container.loaded = undefined;
     const one = known.find(({name}) => name === clients[client][0]);
     if (!one || of[client].hasChildNodes()) return;
     of[client].append(...clientPanel(one));
@@ -66,7 +66,7 @@ export function showExamples(container, clients = [], load, filled) {
   choose({});
 }
 
-/** What one client needs: its files, the command that starts it, how to undo it and what it cannot do. */
+/** What one client needs. */
 function clientPanel({title, files, run, turn_off: off, cannot}) {
   const sentences = (name, list) => list.length ? [el("h4", {}, name), el("ul", {class: "sentences"},
     list.map((text) => el("li", {}, parts(text))))] : [];
