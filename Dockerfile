@@ -1,7 +1,7 @@
 # docker build -t cursor2api .
 # docker build -t cursor2api --build-arg SDK=yes .    for UPSTREAM=sdk too: installs the package cursor-sdk (174 MB).
 # That package is proprietary: Cursor's terms apply to an image that holds it, so do not publish that image.
-FROM python:3.13-slim
+FROM python:3.11-slim
 
 ARG SDK=no
 WORKDIR /srv/cursor2api
