@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+from textwrap import indent
 
 from .config import DEVELOPMENT_KEY, INSTALL_SDK, Config
 from .doctor.doctor import ADVICE, KEYS
@@ -126,5 +127,6 @@ def _banner(config: Config, host: str, port: int, model: str, simulated: bool) -
         if config.upstream == "auto":
             lines.append(f"Faster     {INSTALL_SDK}: Cursor's SDK, 174 MB, boots no machine; see README.md")
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello"}]})
-    return "\n  ".join(["", *lines, "", f'curl {base}/v1/chat/completions -H "Authorization: Bearer {key}" \\',
-                        f"  -H \"Content-Type: application/json\" -d {shlex.quote(body)}"]) + "\n"
+    lines += ["", f'curl {base}/v1/chat/completions -H "Authorization: Bearer {key}" \\',
+              f'  -H "Content-Type: application/json" -d {shlex.quote(body)}']
+    return "\n" + indent("\n".join(lines), "  ") + "\n"
