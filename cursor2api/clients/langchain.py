@@ -20,5 +20,6 @@ print(model.invoke("Hello").content)
 CLIENT = Client(
     "langchain", "LangChain", files, "python agent.py",
     turn_off=(),
-    cannot=("ChatOpenAI does not show reasoning_content.",),
+    cannot=("ChatOpenAI does not show the thinking in reasoning_content.",
+            "OpenAIEmbeddings does not work, because the service has no embeddings."),
     tried="langchain-openai 1.7.3")
