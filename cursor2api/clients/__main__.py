@@ -100,17 +100,17 @@ def write(client: Client, gateway: Gateway, folder: Path) -> None:
     for file in client.files(gateway):
         path = place(file, folder)
         there = path.read_text("utf-8") if path.exists() else None
-        wanted.append((path, there, with_what_is_there(file, there)))
-    ours = [path for path, there, text in wanted if there not in (None, text)]
+        wanted.append((file, path, there, with_what_is_there(file, there)))
+    ours = [path for _, path, there, text in wanted if there not in (None, text)]
     if ours and not sys.stdin.isatty():
         raise Hindered(f"{ours[0]} is there already and says something else: nothing was written. In a terminal "
                        "you are shown the difference and asked")
-    for path, there, text in wanted:
+    for file, path, there, text in wanted:
         if there == text:
             print(f"{path} is as it should be")
             continue
         if there is not None:
-            agree(path, there, text)
+            agree(path, there, text, whole=text == file.text)
             backup = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}.bak")
             shutil.copy2(path, backup)
             print(f"{backup} is what was there")
@@ -141,11 +141,11 @@ def merged(present: object, ours: object) -> object:
     return present | {key: merged(present.get(key), value) for key, value in ours.items()}
 
 
-def agree(path: Path, there: str, text: str) -> None:
-    """Raises Hindered if the owner of the file does not."""
+def agree(path: Path, there: str, text: str, whole: bool) -> None:
+    """Raises Hindered if the owner of the file does not; with `whole` nothing of the file would stay."""
     print("".join(difflib.unified_diff(
         there.splitlines(keepends=True), text.splitlines(keepends=True), str(path), "as it would be")))
-    if input(f"Change {path}? [y/N] ").strip().lower() not in ("y", "yes"):
+    if input(f"{'Replace the whole of' if whole else 'Change'} {path}? [y/N] ").strip().lower() not in ("y", "yes"):
         raise Hindered(f"{path} is left as it was")
 
 

@@ -11,6 +11,9 @@ model_provider = "cursor2api"
 {f"model_context_window = {context}" + chr(10) if context else ""}\
 web_search = "disabled"
 
+[tui]
+auto_recap = false
+
 [model_providers.cursor2api]
 name = "{NAME}"
 base_url = {quoted(gateway.address + "/v1")}
@@ -23,7 +26,11 @@ stream_max_retries = 1
 
 CLIENT = Client(
     "codex", "Codex CLI", files, "CURSOR2API_KEY=__KEY__ codex --profile cursor2api",
-    turn_off=("Web search: the service cannot do it. The file turns it off.",),
-    cannot=("The file is a profile, which Codex before 0.134 does not know: put its lines into "
-            "~/.codex/config.toml there.",),
+    turn_off=("Recaps: each is a request that costs an agent of its own. The file turns them off.",
+              "Titles: Codex asks for one at the first message in a terminal, and 0.171 has no switch for it; "
+              "codex exec does not ask."),
+    cannot=("Web search does not work. The file turns it off.",
+            "Codex says that it has no metadata of the model: it then uses its own for unknown models, which "
+            "offers no apply_patch, so files are written by commands.",
+            "Versions before 0.134 know no such profile: put the lines into ~/.codex/config.toml there."),
     tried="Codex CLI 0.171.0")

@@ -30,7 +30,9 @@ def _model(gateway: Gateway, model: Model) -> str:
 
 
 CLIENT = Client(
-    "continue", "Continue", files, "cn",
-    turn_off=("Session titles, in the settings of its extension: each costs an agent of its own.",),
-    cannot=("Completion while you type is left out: it would start an agent at each pause.",),
+    "continue", "Continue", files, "cn --config ~/.continue/config.yaml",
+    turn_off=("Session titles, in the settings of its extension: each costs an agent of its own.",
+              "cn asks for a title too, at the first message in a terminal, and has no switch for it; cn -p does "
+              "not ask."),
+    cannot=("Completion while you type is left out, because it would start an agent at each pause.",),
     tried="Continue CLI 1.5.47")

@@ -23,12 +23,13 @@ your JSON file has besides is kept.
 Any other client of OpenAI's API takes the base URL `http://127.0.0.1:8002/v1`, a key of `API_KEY` (`0000` under
 `make run`) and a model of `/v1/models`. A client of Anthropic's API takes `http://127.0.0.1:8002`.
 
+No client gets embeddings, generated images or audio here: the service has chats alone.
+
 Each request that begins a conversation starts an agent at Cursor, and that costs time and tokens. So turn off what
 clients ask for on the side: titles, suggestions, completion while you type.
 
-Below, "tried" means that a test of this project runs
-the client in that version: it writes a file and runs a command through the service. "Not tried" means that
-the file was only checked for its form.
+A version under "tried" means that a test runs the client with these files; an agent then writes a file and runs a
+command. "Not tried" means that the test only reads the files.
 """
 
 

@@ -22,5 +22,6 @@ CLIENT = Client(
     turn_off=(),
     cannot=("LangChain mends the JSON of a call that was cut, and takes it for a call: with TOOL_STREAMING=whole "
             "the service sends nothing of such a call.",
-            "ChatOpenAI does not show reasoning_content.",),
+            "ChatOpenAI does not show the thinking in reasoning_content.",
+            "OpenAIEmbeddings does not work, because the service has no embeddings."),
     tried="langchain-openai 1.7.3")

@@ -1,14 +1,13 @@
 """Qwen Code: its settings in the home folder, over chat completions."""
 
-from . import MAX_TOKENS, Client, File, Gateway, json_text
+from . import Client, File, Gateway, json_text
 
 
 def files(gateway: Gateway) -> tuple[File, ...]:
     return File("~/.qwen/settings.json", "json", json_text({
         "modelProviders": {"openai": [
             {"id": model.id, "name": model.id, "baseUrl": f"{gateway.address}/v1", "envKey": "CURSOR2API_KEY"} | (
-                {"generationConfig": {"contextWindowSize": model.context,
-                                      "samplingParams": {"max_tokens": MAX_TOKENS}}} if model.context else {})
+                {"generationConfig": {"contextWindowSize": model.context}} if model.context else {})
             for model in gateway.models]},
         "env": {"CURSOR2API_KEY": gateway.key},
         "security": {"auth": {"selectedType": "openai"}},

@@ -17,6 +17,7 @@ def files(gateway: Gateway) -> tuple[File, ...]:
 
 CLIENT = Client(
     "roo", "Roo Code", files, None,
-    turn_off=("Enhance prompt, and automatic condensing of the context: each costs an agent of its own.",),
-    cannot=("It takes the file only through Settings, About, Import.",),
+    turn_off=("Enhance Prompt: each use is a request that costs an agent of its own.",),
+    cannot=("Roo Code reads the file only when you import it: Settings, About Roo Code, Import.",
+            "Codebase indexing does not work, because the service has no embeddings."),
     tried="")

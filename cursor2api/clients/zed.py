@@ -17,8 +17,7 @@ def files(gateway: Gateway) -> tuple[File, ...]:
 
 CLIENT = Client(
     "zed", "Zed", files, "CURSOR2API_API_KEY=__KEY__ zed",
-    turn_off=("Titles of threads: Zed asks for each with a request that costs an agent of its own, "
-              "by the model in agent.thread_summary_model.",),
-    cannot=("Predictions of edits while you type are not for this service.",
-            "Zed reads the key from CURSOR2API_API_KEY or its own settings page, never from the file."),
+    turn_off=("Titles of threads: Zed asks for one at the first message, which costs an agent of its own. There "
+              "is no switch for it; agent.thread_summary_model can name a model of another provider.",),
+    cannot=("Zed does not read the key from the file, but from CURSOR2API_API_KEY or its own settings page.",),
     tried="")
