@@ -145,7 +145,8 @@ def agree(path: Path, there: str, text: str, whole: bool) -> None:
     """Raises Hindered if the owner of the file does not; with `whole` nothing of the file would stay."""
     print("".join(difflib.unified_diff(
         there.splitlines(keepends=True), text.splitlines(keepends=True), str(path), "as it would be")))
-    if input(f"{'Replace the whole of' if whole else 'Change'} {path}? [y/N] ").strip().lower() not in ("y", "yes"):
+    question = f"{'Replace the whole of' if whole else 'Change'} {path}? [y/N] "
+    if input(question).strip().lower() not in ("y", "yes"):
         raise Hindered(f"{path} is left as it was")
 
 
