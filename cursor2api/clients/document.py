@@ -45,9 +45,8 @@ def section(client: Client) -> str:
     if client.run:
         run = client.run.replace("__KEY__", SHOWN.key).replace("__MODEL__", SHOWN.model)
         parts.append(f"\nStart it with `{run}`.\n")
-    for title, sentences in (("Turn off", client.turn_off), ("Does not work", client.cannot)):
-        if sentences:
-            parts.append(f"\n{title}:\n\n" + "".join(f"- {sentence}\n" for sentence in sentences))
+    for title, sentences in client.sentences():
+        parts.append(f"\n{title}:\n\n" + "".join(f"- {sentence}\n" for sentence in sentences))
     return "".join(parts)
 
 
