@@ -28,7 +28,7 @@ clients ask for on the side: titles, suggestions, completion while you type.
 
 This page is made by `python -m cursor2api.clients --docs`. A version under "tried" means that a test runs the
 client with these files; an agent then writes a file and runs a command. "Not tried" means that the test only
-reads the files.
+reads the files, those of LibreChat and Roo Code by the schemas of these programs.
 """
 
 
