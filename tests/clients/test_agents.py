@@ -90,10 +90,11 @@ class Home:
         self.gate, self.path, self.work = gate, path, path / "work"
         self.work.mkdir()
         subprocess.run(["git", "init", "-q"], cwd=self.work, check=True, timeout=60)
-        # What a program needs besides: Claude Code runs as root in a sandbox only, Copilot CLI updates itself.
+        # Claude Code runs as root only in a sandbox, Copilot CLI updates itself, Cline leaves a process behind.
         programs = [HERE / "node_modules/.bin", ROOT / ".venv-aider/bin", Path(sys.executable).parent]
         self.environ = {"PATH": ":".join([*map(str, programs), os.environ["PATH"]]), "HOME": str(path),
-                        "IS_SANDBOX": "1", "COPILOT_AUTO_UPDATE": "false", "FUNCTIONS": FUNCTIONS}
+                        "IS_SANDBOX": "1", "COPILOT_AUTO_UPDATE": "false", "CLINE_SESSION_BACKEND_MODE": "local",
+                        "FUNCTIONS": FUNCTIONS}
         subprocess.run([sys.executable, "-m", "cursor2api.clients", name, "--write", "--address", gate.url,
                         "--key", "0000", "--model", MODEL], cwd=ROOT, env=self.environ, check=True, timeout=60)
 
