@@ -63,6 +63,11 @@ class Client:
     cannot: tuple[str, ...]
     tried: str
 
+    def sentences(self) -> list[tuple[str, tuple[str, ...]]]:
+        """What is to be read, under a title each."""
+        return [(title, sentences) for title, sentences in (
+            ("Turn off", self.turn_off), ("Good to know", self.cannot)) if sentences]
+
 
 def json_text(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -24,6 +24,7 @@ from . import Client, File, Gateway, Model
 from .catalog import CLIENTS
 
 PATIENCE_S = 30
+LONGEST = 10_000  # bytes of an error
 
 
 class Hindered(Exception):
@@ -78,7 +79,7 @@ def read_models(address: str, key: str) -> list[Model]:
             listed = json.load(response)["data"]
         models = [Model(item["id"], item.get("context_window")) for item in listed]
     except HTTPError as error:
-        raise Hindered(f"{address} answered {error.code}: {error.read(500).decode('utf-8', 'replace')}") from None
+        raise Hindered(f"{address} answered {error.code}: {reason(error.read(LONGEST))}") from None
     except OSError as error:
         raise Hindered(f"nothing answers at {address} ({error}): start the service with make run, or say with "
                        "--address where it is") from None
@@ -87,6 +88,14 @@ def read_models(address: str, key: str) -> list[Model]:
     if not models:
         raise Hindered(f"{address} lists no models")
     return models
+
+
+def reason(body: bytes) -> str:
+    """What an error says: the message of this service's errors, or the text of another's."""
+    try:
+        return json.loads(body)["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode("utf-8", "replace")
 
 
 def show(client: Client, gateway: Gateway, folder: Path) -> None:
@@ -145,15 +154,22 @@ def agree(path: Path, there: str, text: str, whole: bool) -> None:
     """Raises Hindered if the owner of the file does not; with `whole` nothing of the file would stay."""
     print("".join(difflib.unified_diff(
         there.splitlines(keepends=True), text.splitlines(keepends=True), str(path), "as it would be")))
-    question = f"{'Replace the whole of' if whole else 'Change'} {path}? [y/N] "
-    if input(question).strip().lower() not in ("y", "yes"):
+    asked = f"{'Replace the whole of' if whole else 'Change'} {path}? [y/N] "
+    try:
+        agreed = input(asked).strip().lower() in ("y", "yes")
+    except (EOFError, KeyboardInterrupt):
+        agreed = False
+    if not agreed:
         raise Hindered(f"{path} is left as it was")
 
 
 def notes(client: Client, gateway: Gateway) -> str:
     """How the client is started, and what is good to know."""
     run = (client.run or "").replace("__KEY__", gateway.key).replace("__MODEL__", gateway.model)
-    return "\n".join([*([f"Start it with: {run}"] if run else []), *client.turn_off, *client.cannot])
+    lines = [f"Start it with: {run}"] if run else []
+    for title, sentences in client.sentences():
+        lines += [f"{title}:", *(f"- {sentence}" for sentence in sentences)]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

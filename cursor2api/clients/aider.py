@@ -16,6 +16,7 @@ openai-api-key: {quoted(gateway.key)}
 edit-format: diff
 show-model-warnings: false
 auto-commits: false
+dirty-commits: false
 """), *([File("~/.aider.model.metadata.json", "json", json_text(known))] if known else []))
 
 

@@ -29,7 +29,8 @@ Each request that begins a conversation starts an agent at Cursor, and that cost
 clients ask for on the side: titles, suggestions, completion while you type.
 
 A version under "tried" means that a test runs the client with these files; an agent then writes a file and runs a
-command. "Not tried" means that the test only reads the files.
+command. "Not tried" means that the test only reads the files, those of LibreChat and Roo Code by the schemas of
+these programs.
 """
 
 
@@ -46,9 +47,8 @@ def section(client: Client) -> str:
     if client.run:
         run = client.run.replace("__KEY__", SHOWN.key).replace("__MODEL__", SHOWN.model)
         parts.append(f"\nStart it with `{run}`.\n")
-    for title, sentences in (("Turn off", client.turn_off), ("Does not work", client.cannot)):
-        if sentences:
-            parts.append(f"\n{title}:\n\n" + "".join(f"- {sentence}\n" for sentence in sentences))
+    for title, sentences in client.sentences():
+        parts.append(f"\n{title}:\n\n" + "".join(f"- {sentence}\n" for sentence in sentences))
     return "".join(parts)
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -39,6 +40,10 @@ by a tool
 All done."""
 
 
+SCHEMAS = {  # those that cannot be run here, but for what of their file their own schema is; "" is all
+    "librechat": ("", 'require("librechat-data-provider").configSchema.strict()'),
+    "roo": ("providerProfiles.apiConfigs.cursor2api",
+            'require("@roo-code/types").providerSettingsWithIdSchema.strict()')}
 PROGRAMS = {"langchain", "openai"}  # those whose files are programs
 
 
@@ -85,10 +90,11 @@ class Home:
         self.gate, self.path, self.work = gate, path, path / "work"
         self.work.mkdir()
         subprocess.run(["git", "init", "-q"], cwd=self.work, check=True, timeout=60)
-        # What a program needs besides: Claude Code runs as root in a sandbox only, Copilot CLI updates itself.
+        # Claude Code runs as root only in a sandbox, Copilot CLI updates itself, Cline leaves a process behind.
         programs = [HERE / "node_modules/.bin", ROOT / ".venv-aider/bin", Path(sys.executable).parent]
         self.environ = {"PATH": ":".join([*map(str, programs), os.environ["PATH"]]), "HOME": str(path),
-                        "IS_SANDBOX": "1", "COPILOT_AUTO_UPDATE": "false", "FUNCTIONS": FUNCTIONS}
+                        "IS_SANDBOX": "1", "COPILOT_AUTO_UPDATE": "false", "CLINE_SESSION_BACKEND_MODE": "local",
+                        "FUNCTIONS": FUNCTIONS}
         subprocess.run([sys.executable, "-m", "cursor2api.clients", name, "--write", "--address", gate.url,
                         "--key", "0000", "--model", MODEL], cwd=ROOT, env=self.environ, check=True, timeout=60)
 
@@ -139,3 +145,17 @@ def test_a_program_prints_the_reply(client, cloud):
         command = ["node", "--input-type=module"] if file.language == "javascript" else [sys.executable]
         run = subprocess.run(command, input=file.text, cwd=HERE, text=True, capture_output=True, timeout=60)
         assert (run.returncode, run.stdout) == (0, "A reply\n"), run.stderr
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_file_fits_the_schema_of_its_client(name):
+    client, (path, schema) = next(client for client in CLIENTS if client.name == name), SCHEMAS[name]
+    for model in (Model(MODEL), Model(MODEL, 200_000)):
+        file, = client.files(Gateway("http://127.0.0.1:8002", "0000", (model,)))
+        value = yaml.safe_load(file.text)  # JSON is YAML too
+        for key in filter(None, path.split(".")):
+            value = value[key]
+        run = subprocess.run(
+            ["node", "-e", f"console.log({schema}.safeParse({json.dumps(value)}).success)"], cwd=HERE, text=True,
+            capture_output=True, timeout=60)
+        assert run.stdout == "true\n", run.stderr
