@@ -195,6 +195,7 @@ class Bridges:
         self._failures = 0  # ends that nobody asked for since a run last went well
         self._not_before = 0.0
         self._timer: threading.Timer | None = None
+        self._kept_at = 0.0  # when agents were last seen to wait in the bridge, in unix seconds
         self._closed = False
 
     def share(self, folder: Path | None) -> None:
@@ -352,7 +353,11 @@ class Bridges:
             self._timer = None
             if not own:
                 return
+            if kept:
+                self._kept_at = time.time()
             last = None if kept else self._last_use(own)
+            if last is not None:  # who has taken the last agent that waited may not have come to use it yet
+                last = max(last, self._kept_at)
             left = self._idle if last is None else last + self._idle - time.time()
             if left > 0:
                 return self._set_timer(min(left, self._idle))
