@@ -14,6 +14,7 @@ import yaml
 from conftest import MODEL, ROOT
 
 from cursor2api.clients import Gateway, Model
+from cursor2api.clients.__main__ import merged
 from cursor2api.clients.catalog import CLIENTS
 
 if sys.version_info >= (3, 11):
@@ -67,21 +68,21 @@ def test_every_model_and_its_context_stands_in_the_files_that_list_them(client):
 
 
 class User:
-    """Somebody with a home folder, who asks the command for the files of OpenCode."""
+    """Somebody with a home folder, who asks the command for the files of a client."""
 
     def __init__(self, url, home):
         self.url, self.home, self.file = url, home, home / ".config/opencode/opencode.json"
 
-    def __call__(self, *arguments, answer=None, url=None, key="0000"):
+    def __call__(self, *arguments, name="opencode", answer=None, url=None, key="0000", environ={}):
         """The exit status, what was printed and what was said on stderr; `answer` is typed into a terminal."""
         ours, theirs = pty.openpty()
         try:
             if answer:
                 os.write(ours, f"{answer}\n".encode())
             run = subprocess.run(
-                [*COMMAND, "opencode", "--address", url or self.url, "--key", key, *arguments], cwd=ROOT,
-                env={"PATH": os.environ["PATH"], "HOME": str(self.home)}, text=True, capture_output=True,
-                stdin=theirs if answer else subprocess.DEVNULL, timeout=60)
+                [*COMMAND, name, "--address", url or self.url, "--key", key, *arguments], cwd=ROOT,
+                env={"PATH": os.environ["PATH"], "HOME": str(self.home), **environ}, text=True, timeout=60,
+                capture_output=True, stdin=theirs if answer else subprocess.DEVNULL)
         finally:
             os.close(ours)
             os.close(theirs)
@@ -144,6 +145,33 @@ def test_whoever_agrees_keeps_a_copy_and_what_else_is_in_the_file(user):
     assert copy.read_text() == there
 
 
+@pytest.mark.parametrize("present, ours, becomes", [
+    ({"mine": 1, "model": "a"}, {"model": "b"}, {"mine": 1, "model": "b"}),
+    ({"cursor2api": {"models": {"gone": 1}}}, {"cursor2api": {"models": {}}}, {"cursor2api": {"models": {}}}),
+    ([{"id": "mine"}, {"id": "gone", "envKey": "CURSOR2API_KEY"}], [{"id": "a"}], [{"id": "a"}, {"id": "mine"}]),
+    ({"env": None}, {"env": {"a": 1}}, {"env": {"a": 1}}),
+    ({"env": [1]}, {"env": {"a": 1}}, {"env": {"a": 1}}),
+])
+def test_what_is_the_users_stays_and_a_model_that_is_gone_does_not(present, ours, becomes):
+    assert merged(present, ours) == becomes
+
+
+@one_upstream
+@pytest.mark.parametrize("name, environ, place", [
+    ("opencode", {"XDG_CONFIG_HOME": ""}, "HOME/.config/opencode/opencode.json"),
+    ("opencode", {"XDG_CONFIG_HOME": "/c"}, "/c/opencode/opencode.json"),
+    ("llm", {"XDG_CONFIG_HOME": "/c"}, "/c/io.datasette.llm/keys.json"),
+    ("llm", {"XDG_CONFIG_HOME": "/c", "LLM_USER_PATH": "/l"}, "/l/keys.json"),
+    ("codex", {"CODEX_HOME": "/x"}, "/x/cursor2api.config.toml"),
+    ("qwen", {"QWEN_HOME": "/q"}, "/q/settings.json"),
+    ("cline", {"CLINE_DIR": "/l"}, "/l/data/settings/providers.json"),
+    ("openai", {"XDG_CONFIG_HOME": "/c"}, "chat.py"),
+])
+def test_a_file_goes_where_its_client_looks(user, name, environ, place):
+    status, printed, _ = user(name=name, environ=environ)
+    assert status == 0 and f"--- {place.replace('HOME', str(user.home))}\n" in printed
+
+
 @one_upstream
 @pytest.mark.parametrize("arguments, options, words", [
     ([], {"key": "wrong"}, "answered 401"),
@@ -154,6 +182,21 @@ def test_what_hinders_is_said_in_a_sentence(user, arguments, options, words):
     status, printed, said = user("--write", *arguments, **options)
     assert status == 1 and not printed and said.startswith("cursor2api: ") and words in said
     assert "Traceback" not in said and not user.file.exists()
+
+
+@one_upstream
+def test_a_file_that_is_no_text_is_left_as_it_was(user):
+    user.has("")
+    user.file.write_bytes(b"\xff\xfe")
+    status, _, said = user("--write")
+    assert status == 1 and "is no UTF-8" in said and user.file.read_bytes() == b"\xff\xfe"
+
+
+@one_upstream
+def test_a_folder_that_cannot_be_made_is_said(user):
+    (user.home / ".config").write_text("a file")
+    status, _, said = user("--write")
+    assert status == 1 and said.startswith("cursor2api: ") and ".config" in said and "Traceback" not in said
 
 
 def test_what_is_not_this_service_is_said_to_be_none(shared, tmp_path):

@@ -10,6 +10,7 @@ it, 1 when something hinders, and a sentence on stderr says what.
 import argparse
 import difflib
 import json
+import os
 import shutil
 import sys
 import time
@@ -20,11 +21,14 @@ from urllib.request import Request, urlopen
 
 from .. import start
 from ..config import DEVELOPMENT_KEY
-from . import Client, File, Gateway, Model
+from . import NAME, Client, File, Gateway, Model
 from .catalog import CLIENTS
 
 PATIENCE_S = 30
 LONGEST = 10_000  # bytes of an error
+MOVED = (  # folders of clients, and the variables by which their users have them elsewhere
+    ("~/.config/io.datasette.llm/", "LLM_USER_PATH"), ("~/.config/", "XDG_CONFIG_HOME"),
+    ("~/.codex/", "CODEX_HOME"), ("~/.qwen/", "QWEN_HOME"), ("~/.cline/", "CLINE_DIR"))
 
 
 class Hindered(Exception):
@@ -49,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         gateway = ask(options)
         (write if options.write else show)(client, gateway, Path(options.folder))
-    except Hindered as hindered:
+    except (Hindered, OSError) as hindered:  # such as a folder that cannot be written
         print(f"cursor2api: {hindered}", file=sys.stderr)
         return 1
     print(notes(client, gateway))
@@ -104,11 +108,11 @@ def show(client: Client, gateway: Gateway, folder: Path) -> None:
 
 
 def write(client: Client, gateway: Gateway, folder: Path) -> None:
-    """Raises Hindered, before anything is written if there is nobody to ask."""
+    """Raises Hindered, before anything is written if there is nobody to ask; OSError."""
     wanted = []
     for file in client.files(gateway):
         path = place(file, folder)
-        there = path.read_text("utf-8") if path.exists() else None
+        there = read(path)
         wanted.append((file, path, there, with_what_is_there(file, there)))
     ours = [path for _, path, there, text in wanted if there not in (None, text)]
     if ours and not sys.stdin.isatty():
@@ -129,7 +133,20 @@ def write(client: Client, gateway: Gateway, folder: Path) -> None:
         print(f"{path} is written")
 
 
+def read(path: Path) -> str | None:
+    """What stands in the file, None if it is not there. Raises Hindered, OSError."""
+    try:
+        return path.read_text("utf-8") if path.exists() else None
+    except UnicodeDecodeError:
+        raise Hindered(f"{path} is there already and is no UTF-8: nothing was written") from None
+
+
 def place(file: File, folder: Path) -> Path:
+    """Where the client looks for the file; `folder` is for a file that has no place of its own."""
+    for usual, variable in MOVED:
+        elsewhere = os.path.expandvars(f"${variable}")
+        if file.path.startswith(usual) and elsewhere not in ("", f"${variable}"):
+            return Path(elsewhere) / file.path.removeprefix(usual)
     return folder / Path(file.path).expanduser()
 
 
@@ -145,9 +162,18 @@ def with_what_is_there(file: File, there: str | None) -> str:
 
 
 def merged(present: object, ours: object) -> object:
-    if not (isinstance(present, dict) and isinstance(ours, dict)):
-        return ours
-    return present | {key: merged(present.get(key), value) for key, value in ours.items()}
+    """Ours with what else the present value has, but without its old entries for this service: their models may
+    be gone."""
+    if isinstance(present, dict) and isinstance(ours, dict):
+        return present | {key: value if named(key) else merged(present.get(key), value)
+                          for key, value in ours.items()}
+    if isinstance(present, list) and isinstance(ours, list):
+        return ours + [item for item in present if not named(json.dumps(item))]
+    return ours
+
+
+def named(text: str) -> bool:
+    return NAME.lower() in text.lower()
 
 
 def agree(path: Path, there: str, text: str, whole: bool) -> None:

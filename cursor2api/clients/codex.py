@@ -32,5 +32,6 @@ CLIENT = Client(
     cannot=("Web search does not work. The file turns it off.",
             "Codex says that it has no metadata of the model: it then uses its own for unknown models, which "
             "offers no apply_patch, so files are written by commands.",
+            "In a long silence Codex gives up if the service has HEARTBEAT=comment or HEARTBEAT=off.",
             "Versions before 0.134 know no such profile: put the lines into ~/.codex/config.toml there."),
     tried="Codex CLI 0.171.0")

@@ -18,7 +18,8 @@ make client NAME=opencode ARGS=--write    # puts them where the client looks
 Without make: `.venv/bin/python -m cursor2api.clients opencode --write`. The files hold the address, the key and
 all models of the running service, with the size of each one's context. `--address`, `--key` and `--model` name
 others. A file of yours is never written over unasked: you see the difference, and a copy stays beside it. What
-your JSON file has besides is kept.
+your JSON file has besides is kept. If a variable such as `CODEX_HOME` or `XDG_CONFIG_HOME` moves a client's
+folder, the file goes there.
 
 Any other client of OpenAI's API takes the base URL `http://127.0.0.1:8002/v1`, a key of `API_KEY` (`0000` under
 `make run`) and a model of `/v1/models`. A client of Anthropic's API takes `http://127.0.0.1:8002`.

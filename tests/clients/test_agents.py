@@ -12,6 +12,7 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+AIDER = ROOT / ".venv-aider/bin"
 sys.path.insert(0, str(HERE.parent))
 from conftest import MODEL, gateway  # noqa: E402
 
@@ -91,7 +92,7 @@ class Home:
         self.work.mkdir()
         subprocess.run(["git", "init", "-q"], cwd=self.work, check=True, timeout=60)
         # Claude Code runs as root only in a sandbox, Copilot CLI updates itself, Cline leaves a process behind.
-        programs = [HERE / "node_modules/.bin", ROOT / ".venv-aider/bin", Path(sys.executable).parent]
+        programs = [HERE / "node_modules/.bin", AIDER, Path(sys.executable).parent]
         self.environ = {"PATH": ":".join([*map(str, programs), os.environ["PATH"]]), "HOME": str(path),
                         "IS_SANDBOX": "1", "COPILOT_AUTO_UPDATE": "false", "CLINE_SESSION_BACKEND_MODE": "local",
                         "FUNCTIONS": FUNCTIONS}
@@ -121,8 +122,8 @@ def test_each_client_that_was_tried_is_tried_here():
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_an_agent_writes_a_file_and_runs_a_command(name, cloud, tmp_path):
-    if name == "aider" and sys.version_info >= (3, 13):
-        pytest.skip("aider needs Python 3.12 or older")
+    if name == "aider" and not (AIDER / "aider").exists():
+        pytest.skip("aider could not be installed: it needs Python 3.12 or older")
     cloud.simulator.forget()
     home, (command, replies) = Home(name, cloud, tmp_path), AGENTS[name]
     before = len(home.chats())
