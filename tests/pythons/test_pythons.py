@@ -1,6 +1,7 @@
 """A fresh clone on each Python that is found here: it installs, serves, and passes the core of the suite."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -56,13 +57,22 @@ def fresh_clone(folder):
     return Path(shutil.copytree(ROOT, folder / "clone", ignore=LEFT_OUT, symlinks=True))
 
 
+def readme_curl(port):
+    """README's first curl, of the service at this port."""
+    readme = (ROOT / "README.md").read_text()
+    curl = re.search(r"^curl .*/v1/chat/completions(?: .*\\\n.*)*.*$", readme, re.M).group()
+    return re.sub(r"(?<=127\.0\.0\.1:)\d+", str(port), curl)
+
+
 def serves(*command, cwd):
-    """Whether a start of the service prints the curl, which it does when it has answered."""
+    """Whether a start of the service prints its own curl, which it does when it has answered, and README's then
+    gets a whole reply."""
     port = free_port()
     with subprocess.Popen(command, cwd=cwd, env={**ENVIRON, "PORT": str(port)}, text=True, stdout=subprocess.PIPE,
                           stderr=subprocess.DEVNULL) as process:
         try:
-            return any(f"curl http://127.0.0.1:{port}/v1/" in line for line in process.stdout)
+            return any(f"curl http://127.0.0.1:{port}/v1/" in line for line in process.stdout) and (
+                '"finish_reason": "stop"' in run("sh", "-c", readme_curl(port), cwd=cwd))
         finally:
             process.terminate()
             process.communicate(timeout=60)
@@ -71,10 +81,9 @@ def serves(*command, cwd):
 @each_python
 def test_the_service_and_the_core_of_its_tests_run(python, tmp_path):
     clone = fresh_clone(tmp_path)
-    run(BIN / "uv", "venv", "-q", "--python", python, ".venv", cwd=clone)
-    run(BIN / "uv", "pip", "install", "-q", "-r", "requirements.txt", "-r", "requirements-test.txt", cwd=clone)
+    assert serves("make", "run", f"PYTHON={python}", cwd=clone)
     assert version(clone / ".venv/bin/python") == version(python)
-    assert serves(".venv/bin/python", "app.py", cwd=clone)
+    run(BIN / "uv", "pip", "install", "-q", "-r", "requirements-test.txt", cwd=clone)
     said = run(".venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *CORE, cwd=clone)
     assert "warnings summary" not in said, said[-5000:]
 

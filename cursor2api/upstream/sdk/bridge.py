@@ -354,10 +354,9 @@ class Bridges:
             if not own:
                 return
             if kept:
-                self._kept_at = time.time()
-            last = None if kept else self._last_use(own)
-            if last is not None:  # who has taken the last agent that waited may not have come to use it yet
-                last = max(last, self._kept_at)
+                self._kept_at, last = time.time(), None
+            elif (last := self._last_use(own)) is not None:
+                last = max(last, self._kept_at)  # whoever took the last agent that waited may not use it yet
             left = self._idle if last is None else last + self._idle - time.time()
             if left > 0:
                 return self._set_timer(min(left, self._idle))
