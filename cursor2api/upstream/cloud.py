@@ -34,6 +34,7 @@ SHORT_RETRY_AFTER = 5
 LONGEST_PAUSE_S = 30.0
 LOOK_UP_S = TIDY_S = 30
 SPEECH = {"assistant": Text, "thinking": Reasoning}
+HEARD = {*SPEECH, "interaction_update", "result", "error", "done"}  # what else a stream says adds nothing
 FATAL = "unauthorized", "forbidden", "not_found"
 DROPPED = {"stream_expired", "stream_unavailable", "upstream_unreachable", "upstream_error",
            "internal_error"}
@@ -328,7 +329,7 @@ class Transcript:
             if self.resume_id and frame.id == self._first_id:  # it did not resume
                 self._start_again()
             self._first_id = self._first_id or frame.id
-        if frame.event not in (*SPEECH, "interaction_update", "result", "error", "done"):
+        if frame.event not in HEARD:
             return []
         value = json_object(frame.data)
         if value is None:

@@ -229,7 +229,7 @@ class Exchange:
         data = b""
         if not self.cut:
             try:
-                data = self._raw.read1(READ)
+                data = self._raw.read1(READ, decode_content=False)
             except (HTTPError, OSError, ValueError):
                 self.cut = True
         if not data and self._ended:
