@@ -15,8 +15,9 @@ doctor: .venv/run
 docs: .venv/run
 	@$(BIN)/python -m docs.tables
 
+# Without compiled files each start of the service takes twice as long.
 test: .venv/test
-	@$(BIN)/python -m pytest -n 6 --dist worksteal
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 6 --dist worksteal
 
 test-pythons: .venv/pythons
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/pythons

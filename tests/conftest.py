@@ -122,7 +122,7 @@ def gateway(script=None, environ=None, upstream="simulator", scheme="http", deve
             env={"PATH": os.environ["PATH"], **PROCFILE, **settings}, stderr=log)
         url = f"{scheme}://127.0.0.1:{port}"
         try:
-            assert until(lambda: _up(url) or process.poll() is not None) and process.poll() is None
+            assert until(lambda: is_up(url) or process.poll() is not None) and process.poll() is None
             gate = Gateway(url, simulator, log, process, upstream)
             yield gate
             assert "Traceback" not in gate.log()  # whatever befalls it, nothing is a fault of ours
@@ -154,10 +154,11 @@ def command(pid):
         return ""
 
 
-def _up(url):
+def is_up(url):
+    """Whether a service answers there; a machine that is busy can take its time."""
     try:
-        return requests.get(url + "/health", timeout=5).ok
-    except requests.ConnectionError:
+        return requests.get(url + "/health", timeout=10).ok
+    except requests.RequestException:
         return False
 
 

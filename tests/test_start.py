@@ -7,39 +7,42 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import requests
-from conftest import PROCFILE, ROOT, descendants, free_port, gateway, until
+from conftest import PROCFILE, ROOT, descendants, free_port, gateway, is_up, until
 
 from cursor2api.server.views import routes
 from cursor2api.simulator import serve
 from cursor2api.start import GLIBC_TUNABLES
 
 
-class Started:
-    def __init__(self, **settings):
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={"PATH": os.environ["PATH"], "PORT": str(self.port), **settings})
-        assert until(self.up)
-        self.banner = ""
-        while '"messages"' not in self.banner:  # in the last line
-            self.banner += self.process.stdout.readline()
+class Started(NamedTuple):
+    url: str
+    banner: str
+    process: subprocess.Popen
 
-    def end(self):
-        self.process.terminate()
-        self.process.communicate(timeout=60)
 
-    def up(self):
+@contextmanager
+def development(**settings):
+    """A development start that has said all that it says."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL,
+                          env={"PATH": os.environ["PATH"], "PORT": str(port), **settings}) as process:
         try:
-            return requests.get(self.url + "/health", timeout=5).ok
-        except requests.ConnectionError:
-            return False
+            assert until(lambda: is_up(url))
+            banner = ""
+            while '"messages"' not in banner:  # in the last line
+                banner += process.stdout.readline()
+            yield Started(url, banner, process)
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
 
 
 def start(**settings):
@@ -50,9 +53,8 @@ def start(**settings):
 
 @pytest.fixture(scope="module")
 def started():
-    one = Started()
-    yield one
-    one.end()
+    with development() as one:
+        yield one
 
 
 def test_the_start_says_what_runs(started):
@@ -67,10 +69,9 @@ def test_the_curl_that_is_printed_works(started):
 
 
 def test_with_a_key_the_start_shows_a_model_of_cursors_and_what_a_first_answer_takes():
-    with serve() as simulator:
-        one = Started(UPSTREAM="cloud", CURSOR_API_KEY="k", CURSOR_BASE_URL=simulator.url)
+    with serve() as simulator, development(
+            UPSTREAM="cloud", CURSOR_API_KEY="k", CURSOR_BASE_URL=simulator.url) as one:
         models = requests.get(one.url + "/v1/models", headers={"api-key": "0000"}, timeout=60).json()["data"]
-        one.end()
     assert f'"model": "{models[0]["id"]}"' in one.banner
     assert "first answer of a conversation: about a minute" in one.banner
 
@@ -116,21 +117,20 @@ def test_it_gives_glibc_what_the_procfile_gives_it():
 
 @pytest.mark.parametrize("upstream, offered", [("auto", True), ("cloud", False)])
 def test_the_start_offers_the_sdk_in_one_line(upstream, offered):
-    one = Started(UPSTREAM=upstream, CURSOR_API_KEY="k", CURSOR_BASE_URL="http://127.0.0.1:9")
-    one.end()
-    assert "Upstream   cloud" in one.banner
-    assert ("-m pip install -r requirements-sdk.txt" in one.banner) == offered
+    with development(UPSTREAM=upstream, CURSOR_API_KEY="k", CURSOR_BASE_URL="http://127.0.0.1:9") as one:
+        assert "Upstream   cloud" in one.banner
+        assert ("-m pip install -r requirements-sdk.txt" in one.banner) == offered
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_a_signal_ends_everything_that_was_started(number):
-    one = Started(API_KEY="a-long-secret-key")
-    assert "a-long-secret-key" not in one.banner
-    ids = descendants(one.process.pid)
-    assert len(ids) >= 3  # the simulator, gunicorn and its worker
-    one.process.send_signal(number)
-    one.process.communicate(timeout=60)
-    assert until(lambda: not any(Path(f"/proc/{id}").exists() for id in ids))
+    with development(API_KEY="a-long-secret-key") as one:
+        assert "a-long-secret-key" not in one.banner
+        ids = descendants(one.process.pid)
+        assert len(ids) >= 3  # the simulator, gunicorn and its worker
+        one.process.send_signal(number)
+        one.process.wait(timeout=60)
+        assert until(lambda: not any(Path(f"/proc/{id}").exists() for id in ids))
 
 
 @pytest.mark.parametrize("command", [["app.py"], ["-m", "gunicorn", "app:app"]], ids=["make run", "gunicorn"])
