@@ -27,7 +27,7 @@ from ..errors import UpstreamError, UpstreamTimeout
 
 log = logging.getLogger("cursor2api")
 
-READ = 65536           # bytes
+READ = 16384           # bytes
 MAX_BODY = 16_000_000  # bytes of an answer that is no stream: a list can be long
 MAX_ERROR = 1_000_000  # bytes of a refusal
 LAST_BYTES, LAST_S = 65536, 1.0  # what may follow the last event of a stream before its connection ends

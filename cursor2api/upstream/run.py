@@ -28,7 +28,7 @@ from .http import Ended, Exchange
 log = logging.getLogger("cursor2api")
 
 TICK = 1.0  # seconds that a reply waits before it looks at its caller again
-ROOM = 16   # sayings that a run is ahead of a slow caller
+ROOM = 64   # sayings that a run is ahead of a slow caller; with 16 a flood of deltas cost half as much again
 
 
 class Run:
