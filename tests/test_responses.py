@@ -200,6 +200,12 @@ def test_a_tool_that_cannot_run_here_is_left_out_beside_others(kind):
         assert len(chat.tools) == 1 and ignored == (left_out,)
 
 
+def test_a_header_that_tells_of_many_tools_is_short_enough_for_a_proxy(service):
+    response = ask(service(), tools=[function(), *5000 * [{"type": "web_search"}]])
+    told = response.headers["x-cursor2api-ignored"]
+    assert response.status_code == 200 and told.startswith("tools[1]: web_search, ") and len(told) <= 1000
+
+
 CHOICES = [
     ("none", ToolChoice("none")), ("required", ToolChoice("required")), ("validated", ToolChoice("auto")),
     ("any", ToolChoice("required")), ({"type": "auto"}, ToolChoice("auto")),
