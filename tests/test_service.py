@@ -149,6 +149,8 @@ TOO_LONG = [
     ("POST", "/openai/v1/chat/completions/", "/v1/chat/completions"),
     ("POST", "/v1/chat/completions/chat/completions", "/v1/chat/completions"),
     ("POST", "/v1/chat/completions/v1//chat/completions", "/v1/chat/completions"),
+    ("POST", "/v1/responses/responses", "/v1/responses"),
+    ("POST", "/v1/models/chat/completions", "/v1/chat/completions"),
     ("GET", "/v1/chat/completions/models", "/v1/models"), ("GET", "/api/v1/models/a", "/v1/models/a"),
     ("GET", "/v1/health", "/health"), ("HEAD", "/v1/health", None), ("GET", "/v1/v1/chat/completions", None),
     ("POST", "/v1/embeddings", None), ("POST", "/v1/v1/completions", None), ("GET", "/a/", None),
