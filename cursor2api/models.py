@@ -71,7 +71,7 @@ def choose(models: Iterable[Model], aliases: Mapping[str, str], name: str, effor
             model, named = names.get(base), True
         if model is not None:
             return _choice(model, named, think, effort)
-    raise BadRequest(f"Invalid model: {name}", code="model_not_found", param="model")
+    raise BadRequest(f"Invalid model: {name[:100]}", code="model_not_found", param="model")
 
 
 def _choice(model: Model, named: bool, think: bool, effort: str | None) -> Choice:

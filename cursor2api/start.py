@@ -115,7 +115,7 @@ def make_store(config: Config) -> Store:
     scope = digest(f"{config.cursor_base_url} {config.cursor_api_key}")[:16]
     try:
         return Store(RedisStore(config.redis_url, scope))
-    except (ValueError, TypeError):  # whose words could show a piece of the password
+    except Exception:  # redis-py raises several kinds, whose words could show a piece of the password
         raise ConfigError("REDIS_URL: expected a URL with a port, a number and options that redis-py "
                           "knows, special characters of a password as %XX") from None
 

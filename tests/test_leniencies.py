@@ -100,7 +100,8 @@ LENIENCIES = [
     *(("`content` of role `tool` that is neither text nor parts", result(value, role), content, (text,))
       for role in ("tool", "function") for value, text in (
         ({"temp": 18, "of": ["é"]}, '{"temp": 18, "of": ["é"]}'), ({}, "{}"), (18, "18"), (False, "false"),
-        ([1, "a"], '[1, "a"]'), ([{"city": "Paris"}], '[{"city": "Paris"}]'), ([{"type": 1}], '[{"type": 1}]'))),
+        ([1, "a"], '[1, "a"]'), ([{"city": "Paris"}], '[{"city": "Paris"}]'), ([{"type": 1}], '[{"type": 1}]'),
+        ([{"type": "dir"}, {"type": "file"}], '[{"type": "dir"}, {"type": "file"}]'))),
     ("`arguments` that are an object", {"messages": [*HI, {"role": "assistant", "tool_calls": [
         {"function": {"name": "f", "arguments": {"a": 1}}}]}]}, lambda read: [
             call.arguments for call in read.chat.messages[-1].tool_calls], ['{"a": 1}']),
@@ -172,7 +173,8 @@ REFUSED = [
     (shown({"type": "image", "source": {"type": "file", "file_id": "f"}}), "missing_required_parameter",
      "messages[1].content[0].source.media_type"),
     (shown({"type": "image"}), "missing_required_parameter", "messages[1].content[0].mimeType"),
-    (result([{"type": "video"}]), "invalid_value", "messages[2].content[0].type"),
+    (result([{"type": "text", "text": "x"}, {"type": "video"}]), "invalid_value", "messages[2].content[1].type"),
+    (result([{"type": "input_audio"}]), "unsupported_value", "messages[2].content[0].type"),
     (result({"a": [[]] * 2, "b": json.loads("[" * 101 + "]" * 101)}), "invalid_value", "messages[2].content"),
 ]
 

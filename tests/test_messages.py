@@ -83,6 +83,12 @@ READ = [
      [Message("tool", ("18",), tool_call_id="t1"), Message("user", ("Go on",))]),
     ("a result that says nothing", [user({"type": "tool_result", "tool_use_id": "t1"})],
      [Message("tool", (), tool_call_id="t1")]),
+    ("a result that is no block", [user(result() | {"content": {"temp": 18}})],
+     [Message("tool", ('{"temp": 18}',), tool_call_id="t1")]),
+    ("a result that is a list of the tool's own", [
+        user(result({"type": "dir"}, {"type": "file"}), result(1, {"type": "tool_reference", "tool_name": "x"}))],
+     [Message("tool", ('[{"type": "dir"}, {"type": "file"}]',), tool_call_id="t1"),
+      Message("tool", ('[1, {"type": "tool_reference", "tool_name": "x"}]',), tool_call_id="t1")]),
     ("a result that failed", [user(result(text("no"), is_error=True))],
      [Message("tool", ("[This call failed.]", "no"), tool_call_id="t1")]),
     ("a result with a picture", [user(result(PNG))], [Message("tool", (Image(PIXEL),), tool_call_id="t1")]),
@@ -195,6 +201,7 @@ REFUSED = [
      "tools[0].type"),
     ("a forced tool of Anthropic's", {"tools": [WEATHER, SERVER_TOOL], "tool_choice": {
         "type": "tool", "name": "web_search"}}, "tool_choice.name"),
+    ("tools of another API", {"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools[0].type"),
     ("two tools of a name", {"tools": [WEATHER, {**WEATHER, "description": "x"}]}, "tools[1].name"),
     ("a tool without a schema", {"tools": [{"name": "f"}]}, "tools[0].input_schema"),
     ("too little thinking", {"thinking": {"type": "enabled", "budget_tokens": 1}}, "thinking.budget_tokens"),

@@ -111,6 +111,12 @@ def test_an_unknown_name_is_refused(name):
     assert (raised.value.code, raised.value.param) == ("model_not_found", "model")
 
 
+def test_the_refusal_of_a_long_name_is_short():
+    with pytest.raises(BadRequest) as raised:
+        Models(lambda key: ITEMS, (), ()).choose("x" * 1_000_000)
+    assert len(raised.value.message) < 200
+
+
 def test_the_window_is_the_default_variants():
     windows = {model.id: model.context_window for model in Models(lambda key: ITEMS, (), ()).all()}
     assert windows == {"sonnet": 1_000_000, "plain": 200_000, "with/slash": 200_000}

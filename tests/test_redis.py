@@ -275,7 +275,9 @@ def test_what_is_no_agents_id_gets_into_no_path(server, agent, good):
 
 
 @pytest.mark.parametrize("url", ["redis://localhost:abc", "redis://:se/cret@localhost",
-                                 "redis://localhost?nonsense=1", "redis://localhost?socket_timeout=x"])
+                                 "redis://localhost?nonsense=1", "redis://localhost?socket_timeout=x",
+                                 "redis://localhost?protocol=9", "redis://localhost?encoding=x",
+                                 "rediss://localhost?ssl_cert_reqs=x"])
 def test_a_url_that_is_none_ends_the_start_and_does_not_show_its_password(url):
     settings = {"REDIS_URL": url, "UPSTREAM": "cloud", "CURSOR_API_KEY": "k"}
     done = subprocess.run([sys.executable, "-c", "from cursor2api import start; start.read_config()"], cwd=ROOT,

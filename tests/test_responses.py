@@ -42,8 +42,8 @@ PATCH = {"type": "custom", "name": "patch", "description": "d", "format": {
 SEARCH = {"type": "tool_search", "execution": "client", "description": "finds", "parameters": WEATHER}
 
 
-def parsed(**body):
-    return RESPONSES.parse({"model": "m", "input": "Hi", **body}, Options())
+def parsed(strict=False, **body):
+    return RESPONSES.parse({"model": "m", "input": "Hi", **body}, Options(strict_params=strict))
 
 
 # What a body means
@@ -110,6 +110,23 @@ ITEMS = [
         item("compaction", encrypted_content="x"), item("web_search_call", id="ws_1"),
         {"role": "user", "content": "Hi"}],
      [Message("assistant", ("[web_search_call]",)), user("Hi")]),
+    ("parts of clients of several providers", [
+        {"role": "user", "content": [
+            item("image_url", image_url={"url": IMAGE}),
+            item("image", source={"type": "base64", "media_type": "image/jpg", "data": "AAAA"})]},
+        {"role": "assistant", "content": [
+            item("thinking", thinking="hm"), item("redacted_thinking", data="x"), item("reasoning", text="hm"),
+            item("output_text", text="a")]},
+        item("function_call", call_id="1", name="f", arguments="{}"),
+        item("function_call_output", call_id="1", output=[
+            item("text", text="see"), item("image", data="aGV5", mimeType="image/png")])],
+     [user(Image(IMAGE), Image("data:image/jpeg;base64,AAAA")), called(("1", "f", "{}"), text=("a",)),
+      Message("tool", ("see", Image(IMAGE)), tool_call_id="1")]),
+    ("an output of the tool's own", [
+        item("function_call_output", call_id="1", output=[item("dir"), item("file")]),
+        item("function_call_output", call_id="2", output={"temp": 18})],
+     [Message("tool", ('[{"type": "dir"}, {"type": "file"}]',), tool_call_id="1"),
+      Message("tool", ('{"temp": 18}',), tool_call_id="2")]),
     ("an input that ends with the assistant", [
         {"role": "user", "content": []}, {"role": "assistant", "content": None}],
      [Message("user", ()), Message("assistant", ())]),
@@ -143,7 +160,7 @@ def test_the_other_fields_of_a_chat():
     assert chat.messages == (Message("system", ("be",)), user("Hi")) and chat.stream and chat.max_tokens == 9
     assert not chat.parallel_tool_calls and chat.reasoning_effort == "ultra"
     assert (chat.format.type, chat.format.name, chat.format.schema) == ("json_schema", "n", WEATHER)
-    assert parsed(text={}).chat.format.type == "text"
+    assert parsed(text={}).chat.format.type == "text" and parsed(max_output_tokens=-1).chat.max_tokens is None
     nulls = dict.fromkeys(("tools", "text", "reasoning", "include", "store", "conversation", "tool_choice"))
     assert parsed(**nulls).chat == parsed().chat
 
@@ -173,8 +190,30 @@ def test_custom_tools_and_those_that_come_with_the_items():
     assert ignored == ("tools[3]: tool_search", "input[1].tools[1]: web_search", "tools[0].format")
 
 
+@pytest.mark.parametrize("kind", ["mcp", "code_interpreter", "x\r\ny: z"])
+def test_a_tool_that_cannot_run_here_is_left_out_beside_others(kind):
+    for given, left_out in (
+            ({"tools": [{"type": kind}, function("f")]}, "tools[0]"),
+            ({"tools": [SEARCH], "input": [item("additional_tools", tools=[{"type": kind}])]},
+             "input[0].tools[0]")):
+        chat, _, ignored = parsed(strict=True, **given)
+        assert len(chat.tools) == 1 and ignored == (left_out,)
+
+
+def test_a_header_that_tells_of_many_tools_is_short_enough_for_a_proxy(service):
+    response = ask(service(), tools=[function(), *5000 * [{"type": "web_search"}]])
+    told = response.headers["x-cursor2api-ignored"]
+    assert response.status_code == 200 and told.startswith("tools[1]: web_search, ") and len(told) <= 1000
+
+
 CHOICES = [
-    ("none", ToolChoice("none")), ("required", ToolChoice("required")),
+    ("none", ToolChoice("none")), ("required", ToolChoice("required")), ("validated", ToolChoice("auto")),
+    ("any", ToolChoice("required")), ({"type": "auto"}, ToolChoice("auto")),
+    ({"type": "any"}, ToolChoice("required")), ({"type": "none"}, ToolChoice("none")),
+    ({"type": "tool", "name": "read"}, ToolChoice("required", ("read",))),
+    ({"type": "allowed_tools", "mode": "required", "tools": [
+        {"type": "mcp", "server_label": "x"}, {"type": "function", "name": "read"}]},
+     ToolChoice("required", ("read",))),
     ({"type": "function", "name": "read"}, ToolChoice("required", ("read",))),
     ({"type": "function", "name": "f", "namespace": "files"}, ToolChoice("required", ("files.f",))),
     ({"type": "custom", "name": "patch"}, ToolChoice("required", ("patch",))),
@@ -206,6 +245,13 @@ REFUSED = [
     ("an unknown response", {"previous_response_id": "resp_1"}, "previous_response_not_found",
      "previous_response_id"),
     ("no tokens", {"max_output_tokens": 0}, "integer_below_min_value", "max_output_tokens"),
+    ("fewer tokens", {"max_output_tokens": -2}, "integer_below_min_value", "max_output_tokens"),
+    ("a body of a chat", {"input": None, "messages": [{"role": "user", "content": "Hi"}]}, "unsupported_parameter",
+     "messages"),
+    ("thinking of a user", {"input": [{"role": "user", "content": [item("thinking", thinking="x")]}]},
+     "unsupported_value", "input[0].content[0].type"),
+    ("sound from a tool", {"input": [item("function_call_output", output=[item("input_audio")])]},
+     "unsupported_value", "input[0].output[0].type"),
     ("background", {"background": True}, "unsupported_parameter", "background"),
     ("conversation", {"conversation": "c"}, "unsupported_parameter", "conversation"),
     ("prompt", {"prompt": {"id": "p"}}, "unsupported_parameter", "prompt"),
@@ -213,6 +259,12 @@ REFUSED = [
     ("a tool without a name", {"tools": [{"type": "function"}]}, "missing_required_parameter", "tools[0].name"),
     ("a namespace in one", {"tools": [namespace("a", namespace("b"))]}, "unsupported_value",
      "tools[0].tools[0].type"),
+    ("built-in tools alone", {"tools": [{"type": "web_search"}, {"type": "mcp"}]}, "unsupported_value",
+     "tools[1].type"),
+    ("any without tools", {"tool_choice": "any"}, "invalid_value", "tool_choice"),
+    ("a choice of built-in tools alone", {"tools": TOOLS, "tool_choice": {
+        "type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp"}]}}, "unsupported_value",
+     "tool_choice.tools[0].type"),
     ("required without tools", {"tool_choice": "required"}, "invalid_value", "tool_choice"),
     ("a choice of nothing", {"tools": TOOLS, "tool_choice": {"type": "function", "name": "x"}}, "invalid_value",
      "tool_choice"),

@@ -129,7 +129,8 @@ def test_a_preflight_needs_no_key(gate):
 @pytest.mark.parametrize("path, pages", [
     ("/v1/chat/completions", True), ("/models", True), (f"/v1/models/{MODEL}", True), ("/metrics", True),
     ("/v1/nothing", True), ("/", False), ("/static/app.js", False), ("/reference.json", False),
-    ("/openapi.json", False), ("/health", False), ("/ready", False), ("//ready/", False)])
+    ("/openapi.json", False), ("/clients.json", False), ("/health", False), ("/ready", False),
+    ("//ready/", False)])
 def test_pages_of_other_origins_may_read_only_what_needs_a_key(gate, method, path, pages):
     headers = requests.request(method, gate.url + path, timeout=10, headers={
         "Origin": "https://example.org", "Access-Control-Request-Method": "GET"}).headers
@@ -148,6 +149,8 @@ TOO_LONG = [
     ("POST", "/openai/v1/chat/completions/", "/v1/chat/completions"),
     ("POST", "/v1/chat/completions/chat/completions", "/v1/chat/completions"),
     ("POST", "/v1/chat/completions/v1//chat/completions", "/v1/chat/completions"),
+    ("POST", "/v1/responses/responses", "/v1/responses"),
+    ("POST", "/v1/models/chat/completions", "/v1/chat/completions"),
     ("GET", "/v1/chat/completions/models", "/v1/models"), ("GET", "/api/v1/models/a", "/v1/models/a"),
     ("GET", "/v1/health", "/health"), ("HEAD", "/v1/health", None), ("GET", "/v1/v1/chat/completions", None),
     ("POST", "/v1/embeddings", None), ("POST", "/v1/v1/completions", None), ("GET", "/a/", None),

@@ -709,6 +709,14 @@ def test_the_brain_answers_by_the_schema(name, schema):
                         format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
 
 
+@pytest.mark.parametrize("schema", [
+    {"type": "object", "required": True}, {"type": "object", "required": [{}]}, {"properties": ["a"]},
+    {"$ref": "#/nothing"}, {"$ref": {}}, {"allOf": 1}, {"enum": []}], ids=str)
+def test_the_brain_answers_what_is_no_schema_too(schema):
+    tools = [{"name": "get_weather", "parameters": schema}]
+    assert '"get_weather", "arguments": {}' in brain.answer(prompt(ASKED, tools=tools))[1]
+
+
 def test_the_brain_fills_in_what_the_message_says():
     schema = {"type": "object", "required": ["city", "days", "unit"], "properties": {
         "city": {"type": "string"}, "days": {"type": "integer"}, "unit": {"enum": ["C", "F"]}}}

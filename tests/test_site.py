@@ -71,6 +71,7 @@ def test_a_file_forbids_what_it_does_not_need(gate, path):
 def test_nothing_else_is_a_file(gate, path):
     response = get(gate, path)
     assert response.status_code == 404 and set(response.json()) == {"error"}
+    assert "expected one of" in response.json()["error"]["message"], "no base URL is too long"
 
 
 def test_the_reference_tells_no_secret_and_what_the_code_has():

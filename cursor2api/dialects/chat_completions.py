@@ -14,17 +14,15 @@ from ..errors import ApiError, BadRequest, UpstreamCut
 from ..events import Event, Finish, Reasoning, Text, ToolCall, Usage
 from ..fold import ReplySoFar
 from . import Answer, Dialect, Example, Frame, Identity, Options, Parsed
-from .checks import (FREE_TEXT, NO_ARGUMENTS, REQUIRED, SHOWN, Parameter, an_object, arguments, array, boolean,
-                     distinct, either, format_name, image, image_block, integer, json_text, member, members,
-                     metadata, missing, number, one_of, or_string, read, read_parameters, refused, string, text,
-                     tool_name, tree, unexpected)
+from .checks import (FREE_TEXT, MESSAGES, MODES, NO_ARGUMENTS, NO_LIMIT, REQUIRED, RESPONSES, SHOWN, THINKING,
+                     Parameter, an_object, are_parts, arguments, array, boolean, distinct, either, format_name,
+                     image_block, image_by_url, integer, json_text, member, members, metadata, missing, number,
+                     of_another_api, one_of, or_string, read, read_parameters, refused, string, text, tool_name,
+                     tree, unexpected)
 
 MAX_TOOLS = 128
 MAX_STOP = 4096  # characters of a stop sequence
-# Modes of tool_choice; those of Gemini's and Anthropic's clients come through gateways.
-MODES = {"none": "none", "auto": "auto", "required": "required", "validated": "auto", "any": "required"}
 TEXTS = ("text", "input_text", "output_text")  # types of a part that is text; OpenAI's other API has the last two
-NO_LIMIT = -1    # what clients of local models write for it
 
 
 # Parameters
@@ -181,19 +179,10 @@ def _seed(given: dict) -> str:
 
 
 def _refuse_other_apis(body: dict) -> None:
-    """Some clients post a body of another API here, whose system text or tools would be lost."""
     if body.get("messages") is None and body.get("input") is not None:
-        raise _of_another_api("input", RESPONSES)
+        raise of_another_api("input", RESPONSES)
     if body.get("system") and body.get("max_tokens") is not None:
-        raise _of_another_api("system", MESSAGES)
-
-
-RESPONSES = "OpenAI's Responses API: send the body to /v1/responses"
-MESSAGES = "Anthropic's Messages API: send the body to /v1/messages"
-
-
-def _of_another_api(path: str, api: str) -> BadRequest:
-    return BadRequest(f"{path}: is of {api}", code="unsupported_parameter", param=path)
+        raise of_another_api("system", MESSAGES)
 
 
 def _max_tokens(given: dict) -> int | None:
@@ -231,7 +220,7 @@ def _content(message: dict, path: str, role: str) -> tuple[str | Image, ...]:
     path = f"{path}.content"
     if isinstance(value, str):
         return (value,) if value else ()
-    if role == "tool" and value is not None and not _are_parts(value):
+    if role == "tool" and value is not None and not are_parts(value, _OF_A_RESULT):
         return (json_text(value, path),)
     if isinstance(value, list):
         if not value and role in ("system", "user"):
@@ -245,33 +234,26 @@ def _content(message: dict, path: str, role: str) -> tuple[str | Image, ...]:
     return ()
 
 
-def _are_parts(value: object) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(part, dict) and isinstance(part.get("type"), str) for part in value)
-
-
-def _image(value: object, path: str) -> Image:
-    return image(value, path) if isinstance(value, str) else read(an_object(value, path), path, "url", image)
-
-
 def _nothing(value: dict, path: str) -> None:
     """Thinking is never told again."""
 
 
 # What a part of each type becomes, by the role of its message.
 _TEXT = dict.fromkeys(TEXTS, member("text", text))
-_SHOWN = {**_TEXT, **dict.fromkeys(("image_url", "input_image"), member("image_url", _image)),
+_SHOWN = {**_TEXT, **dict.fromkeys(("image_url", "input_image"), member("image_url", image_by_url)),
           "image": image_block}
 _PARTS = {"system": _TEXT, "user": _SHOWN, "tool": _SHOWN, "assistant": {
     **_TEXT, "refusal": member("refusal", text),
-    **dict.fromkeys(("thinking", "redacted_thinking", "reasoning"), _nothing)}}
+    **dict.fromkeys(THINKING, _nothing)}}
+# Kinds by which a tool's result is known as parts; "file" also stands in lists of a tool's own.
+_OF_A_RESULT = {*_SHOWN, "tool_use", "tool_result", "input_audio", "input_file"}
 _ELSEWHERE = {*_PARTS["user"], *_PARTS["assistant"], "input_audio", "file", "input_file"}
 
 
 def _part(value: object, path: str, role: str) -> str | Image | None:
     kind = read(an_object(value, path), path, "type", text)
     if kind in ("tool_use", "tool_result"):
-        raise _of_another_api(f"{path}.type", MESSAGES)
+        raise of_another_api(f"{path}.type", MESSAGES)
     if kind not in _PARTS[role]:
         raise unexpected(f"{path}.type", f"{either(tuple(_PARTS[role]))} in a message of role {role}", kind,
                          "unsupported_value" if kind in _ELSEWHERE else "invalid_value")
@@ -282,7 +264,7 @@ def _part(value: object, path: str, role: str) -> str | Image | None:
 
 def _kind(value: object, path: str) -> str:
     if "input_schema" in an_object(value, path):
-        raise _of_another_api(f"{path}.input_schema", MESSAGES)
+        raise of_another_api(f"{path}.input_schema", MESSAGES)
     return read(value, path, "type", text, "function")
 
 

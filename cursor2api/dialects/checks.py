@@ -5,7 +5,7 @@ A check takes a value that is not null and its path, and returns the value or ra
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import chain
 
@@ -18,6 +18,13 @@ MAX_DEPTH = 100  # of the trees that a Chat keeps: schemas and arguments
 REQUIRED = object()
 FREE_TEXT = {"type": "text"}  # the form of a custom tool's input when it comes without one
 NO_ARGUMENTS = {"type": "object", "properties": {}}  # the schema of a tool that comes without one
+# Modes of OpenAI's tool_choice; those of Gemini's and Anthropic's clients come through gateways.
+MODES = {"none": "none", "auto": "auto", "required": "required", "validated": "auto", "any": "required"}
+NO_LIMIT = -1    # what clients of local models write for it
+THINKING = ("thinking", "redacted_thinking", "reasoning")  # parts of an assistant's that are never told again
+CHAT_COMPLETIONS = "OpenAI's chat completions API: send the body to /v1/chat/completions"
+RESPONSES = "OpenAI's Responses API: send the body to /v1/responses"
+MESSAGES = "Anthropic's Messages API: send the body to /v1/messages"
 
 Check = Callable[[object, str], object]
 
@@ -130,6 +137,12 @@ def either(words: tuple[str, ...]) -> str:
 
 def unexpected(path: str, expected: str, value: object, code: str = "invalid_value") -> BadRequest:
     return BadRequest(f"{path}: expected {expected}, got {shown(value)}", code=code, param=path)
+
+
+def of_another_api(path: str, api: str) -> BadRequest:
+    """The refusal of a body that is of another API here, as some clients post them: its system text or its tools
+    would be lost."""
+    return BadRequest(f"{path}: is of {api}", code="unsupported_parameter", param=path)
 
 
 def missing(path: str) -> BadRequest:
@@ -320,6 +333,11 @@ def image(value: object, path: str) -> Image:
     return Image(image_url(value, path), path)
 
 
+def image_by_url(value: object, path: str) -> Image:
+    """An image as OpenAI has it: its URL, or {"url"}."""
+    return image(value, path) if isinstance(value, str) else read(an_object(value, path), path, "url", image)
+
+
 def image_block(value: dict, path: str) -> Image:
     """An image as Anthropic has it, {"source": {"type": "base64", "media_type", "data"}} or {"source": {"type":
     "url", "url"}}, or as MCP has it, {"data", "mimeType"}."""
@@ -329,6 +347,15 @@ def image_block(value: dict, path: str) -> Image:
         if value.get("url") is not None:
             return read(value, path, "url", image)
     return image(f"data:{read(value, path, kind, text)};base64,{read(value, path, 'data', text)}", f"{path}.data")
+
+
+def are_parts(value: object, kinds: Collection[str]) -> bool:
+    """Whether a tool's result is a list of parts, at least one of these kinds: a list of the tool's own may have
+    objects with a `type` too."""
+    if not isinstance(value, list):
+        return False
+    types = [part.get("type") if isinstance(part, dict) else None for part in value]
+    return not types or all(isinstance(kind, str) for kind in types) and not {*types}.isdisjoint(kinds)
 
 
 def or_string(check: Check, of_string: Check) -> Check:

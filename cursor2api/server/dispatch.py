@@ -82,25 +82,29 @@ class App:
             return endpoint(request, self.service, **values)
         except ApiError as error:
             return refused(error)
-        except NotFound:
-            found = instead(self._routes, request.method, path)
-            if found:
-                request.dialect = self._dialect(found, request)
-            expected = _shorter(path, found) if found else (
-                "expected one of /health, /ready, /metrics, /v1/models, /v1/models/{id}, "
-                + ", ".join(one.paths[0] for one in self._dialects))
-            return refused(ApiError(f"Invalid URL ({request.method} {request.path[:200]}): {expected}", status=404,
-                                    type="invalid_request_error"))
-        except MethodNotAllowed as error:
-            allowed = ", ".join(sorted({*error.valid_methods, "OPTIONS"}))
-            return refused(ApiError(
-                f"{request.method} is not allowed here: expected {allowed}", status=405,
-                type="invalid_request_error", code="method_not_supported", headers={"Allow": allowed}))
+        except (NotFound, MethodNotAllowed) as error:
+            return refused(self._nowhere(request, path, error))
         except HTTPException as error:
             return refused(ApiError(error.description, status=error.code, type="invalid_request_error"))
         except Exception:
             log.exception("a fault", extra={"facts": {"id": request.record.id, "route": request.record.route}})
             return refused(InternalError())
+
+    def _nowhere(self, request: ApiRequest, path: str, error: NotFound | MethodNotAllowed) -> ApiError:
+        """The refusal of a path that nothing answers, or nothing with this method: it names the path that was
+        meant, in whose dialect it is told, if only the base URL is too long."""
+        found = instead(self._routes, request.method, path)
+        if isinstance(error, MethodNotAllowed) and not found:
+            allowed = ", ".join(sorted({*error.valid_methods, "OPTIONS"}))
+            return ApiError(f"{request.method} is not allowed here: expected {allowed}", status=405,
+                            type="invalid_request_error", code="method_not_supported", headers={"Allow": allowed})
+        if found:
+            request.dialect = self._dialect(found, request)
+        expected = _shorter(path, found) if found else (
+            "expected one of /health, /ready, /metrics, /v1/models, /v1/models/{id}, "
+            + ", ".join(one.paths[0] for one in self._dialects))
+        return ApiError(f"Invalid URL ({request.method} {request.path[:200]}): {expected}", status=404,
+                        type="invalid_request_error")
 
     def _needs_key(self, path: str) -> bool:
         """Whether what is at this path needs a key; what is not there counts as if it did."""

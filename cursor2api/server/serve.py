@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from textwrap import shorten
 
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
@@ -37,6 +38,7 @@ from .service import Service
 log = logging.getLogger("cursor2api")
 
 UNBUFFERED = {"X-Accel-Buffering": "no"}  # nginx would gather it
+LONGEST_HEADER = 1000  # characters: proxies have room for some 4,000 in all
 SENT_AT_ONCE = 16_000  # bytes for which the system has room: no thread waits for the caller to take them
 
 Headers = Callable[[str], dict[str, str]]  # those of a reply, by what x-cursor2api-usage shall say
@@ -203,7 +205,7 @@ def _headers(conversations: list[Conversation], record: RequestRecord, ignored: 
     if record.agent:
         headers["x-cursor2api-agent"] = record.agent
     if ignored:
-        headers["x-cursor2api-ignored"] = ", ".join(ignored)
+        headers["x-cursor2api-ignored"] = shorten(", ".join(ignored), LONGEST_HEADER, placeholder=" ...")
     if left_out := [f"{count} {what}" for conversation in conversations[:1] for count, what in (
             (conversation.prompt.left_out, "messages"), (conversation.prompt.images_left_out, "images")) if count]:
         headers["x-cursor2api-left-out"] = ", ".join(left_out)

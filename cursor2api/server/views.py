@@ -132,10 +132,11 @@ def urls(dialects: Iterable[Dialect] = DIALECTS) -> Map:
 
 def instead(routes: MapAdapter, method: str, path: str) -> str | None:
     """The path of ours that a path ends with: then the caller's base URL is too long."""
-    parts = path.rstrip("/").split("/")[-LONGEST:]
+    path = path.rstrip("/")
+    parts = path.lstrip("/").split("/")[-LONGEST:]
     for at in range(len(parts)):
         for found in ("/v1/", "/"):
-            if routes.test(found + (rest := "/".join(parts[at:])), method):
+            if found + (rest := "/".join(parts[at:])) != path and routes.test(found + rest, method):
                 return found + rest
     return None
 

@@ -149,7 +149,7 @@ def calls(reading: Reading, message: str) -> str:
     if re.search(r"(?i)\b(?:at most|only|exactly|more than) (?:one|1|a single)\b", rules):
         made_of = made_of[:1]
     return "\n".join(raw_call(reading, name, said) if tools[name] is None else
-                     call(reading, name, build(tools[name], Facts(said))) for name, said in made_of)
+                     call(reading, name, by_schema(tools[name], Facts(said))) for name, said in made_of)
 
 
 def dictated(message: str, tools: dict) -> list[tuple[str, dict]]:
@@ -203,7 +203,7 @@ def wants_json(reading: Reading, message: str) -> bool:
 
 def in_json(reading: Reading, message: str, images: int) -> str:
     value = ({"answer": words(reading, message, images)} if reading.schema is None
-             else build(reading.schema, Facts(message)))
+             else by_schema(reading.schema, Facts(message)))
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -239,6 +239,14 @@ class Facts:
         if number in self.numbers:
             self.numbers.remove(number)
         return number
+
+
+def by_schema(schema: object, facts: Facts) -> object:
+    """As `build`; an empty object if the schema is none, as what callers send may not be one."""
+    try:
+        return build(schema, facts)
+    except (TypeError, ValueError, LookupError, AttributeError):
+        return {}
 
 
 def build(schema: object, facts: Facts, root: dict | None = None, name: str = "",

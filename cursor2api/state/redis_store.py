@@ -80,7 +80,7 @@ class RedisStore:
     faults = redis.RedisError, OSError
 
     def __init__(self, url: str, scope: str):
-        """Raises ValueError and TypeError for a URL that redis-py does not take."""
+        """Raises whatever redis-py raises for a URL that it does not take."""
         self._redis = redis.Redis.from_url(
             url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S,
             retry=Retry(NoBackoff(), 1))  # a connection may have been closed since it was used last

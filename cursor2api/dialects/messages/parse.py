@@ -10,9 +10,9 @@ from itertools import chain
 from ...chat import Chat, Format, Image, Message, Tool, ToolChoice, WholeCall
 from ...errors import BadRequest
 from .. import Options, Parsed
-from ..checks import (Check, Parameter, an_object, array, boolean, distinct, either, image_block, integer,
-                      json_text, member, members, number, one_of, or_string, read, read_parameters, refused,
-                      string, text, tool_name, tree, unexpected)
+from ..checks import (CHAT_COMPLETIONS, Check, Parameter, an_object, are_parts, array, boolean, distinct, either,
+                      image_block, integer, json_text, member, members, number, of_another_api, one_of, or_string,
+                      read, read_parameters, refused, string, text, tool_name, tree, unexpected)
 
 MAX_STOPS = 100
 MAX_STOP = 4096  # characters of a stop sequence
@@ -202,8 +202,21 @@ def _call(value: dict, path: str) -> WholeCall:
                      json_text(read(value, path, "input", an_object), path))
 
 
+def _said_by_a_tool(value: object, path: str) -> list[str | Image]:
+    """The blocks of a result; home-made agents send any other value, which is told as its JSON text."""
+    if isinstance(value, str):
+        return [value]
+    if not _are_blocks(value):
+        return [json_text(value, path)]
+    return array(_block("tool_result"))(value, path)
+
+
+def _are_blocks(value: object) -> bool:
+    return are_parts(value, _BLOCKS["tool_result"])
+
+
 def _result(value: dict, path: str) -> Message:
-    parts = read(value, path, "content", or_string(array(_block("tool_result")), _one_text), [])
+    parts = read(value, path, "content", _said_by_a_tool, [])
     failed = [FAILED] if read(value, path, "is_error", boolean, False) else []
     return Message("tool", tuple(filter(None, [*failed, *parts])),
                    tool_call_id=read(value, path, "tool_use_id", text))
@@ -230,17 +243,19 @@ _BLOCKS = {
 
 def _loaded(messages: Iterable[dict]) -> set[str]:
     """The tools that a tool_reference names anywhere in checked messages."""
-    def blocks(holder: dict) -> list[dict]:
-        return holder["content"] if isinstance(holder.get("content"), list) else []
-    return {reference["tool_name"] for message in messages for result in blocks(message)
-            if result["type"] == "tool_result" for reference in blocks(result)
-            if reference["type"] == "tool_reference"}
+    blocks = chain.from_iterable(
+        message["content"] for message in messages if isinstance(message["content"], list))
+    results = [block["content"] for block in blocks
+               if block["type"] == "tool_result" and _are_blocks(block.get("content"))]
+    return {block["tool_name"] for block in chain.from_iterable(results) if block["type"] == "tool_reference"}
 
 
 def _tools(offered: list[dict], loaded: set[str]) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
     """The tools that the model is shown, and the paths of those that cannot run here, which must not be all."""
     kinds = [read(tool, f"tools[{i}]", "type", text, "custom") for i, tool in enumerate(offered)]
     if offered and "custom" not in kinds:
+        if kinds[0] == "function":
+            raise of_another_api("tools[0].type", CHAT_COMPLETIONS)
         raise unexpected("tools[0].type", "custom, because Anthropic's own tools cannot run here", kinds[0],
                          "unsupported_value")
     shown = []

@@ -15,14 +15,19 @@ from functools import partial
 from ...chat import Chat, Format, Image, Message, Tool, ToolChoice, WholeCall
 from ...errors import BadRequest
 from .. import Options, Parsed
-from ..checks import (FREE_TEXT, NO_ARGUMENTS, Parameter, an_object, arguments, array, boolean, format_name,
-                      image, integer, json_text, members, metadata, number, one_of, or_string, read,
+from ..checks import (CHAT_COMPLETIONS, FREE_TEXT, MODES, NO_ARGUMENTS, NO_LIMIT, THINKING, Parameter, an_object,
+                      are_parts, arguments, array, boolean, format_name, image_block, image_by_url, integer,
+                      json_text, members, metadata, number, of_another_api, one_of, or_string, read,
                       read_parameters, refused, shown, string, text, tool_name, tree, unexpected)
 from .stored import earlier_items, keep, referred
 
 
 def _background(value, path):
     return refused(value, path) if boolean(value, path) else value
+
+
+def _limit(value, path):
+    return None if value == NO_LIMIT else integer(1)(value, path)
 
 
 PARAMETERS: tuple[Parameter, ...] = (
@@ -42,13 +47,13 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("stream_options", "object", "include_obfuscation", None, "accepted",
               "There is no obfuscation.", members(include_obfuscation=boolean)),
     Parameter("max_output_tokens", "integer", "at least 1", None, "honoured",
-              "The reply is cut at this many tokens; the response is then incomplete.", integer(1)),
+              "The reply is cut at this many tokens; the response is then incomplete.", _limit),
     Parameter("tools", "array", "function, custom, namespace, tool_search", [], "honoured",
-              "What the model may call; web_search, image_generation and the server's tool_search are left out.",
+              "What the model may call; tools of other kinds are left out.",
               array()),
     Parameter("tool_choice", "string or object", "none, auto, required, a named tool, allowed_tools", "auto",
               "honoured", "Whether and which tools must be called.",
-              or_string(an_object, one_of("none", "auto", "required"))),
+              or_string(an_object, one_of(*MODES))),
     Parameter("parallel_tool_calls", "boolean", "", True, "honoured",
               "Whether one response may hold more than one tool call.", boolean),
     Parameter("text", "object", "format, verbosity", {}, "honoured",
@@ -114,6 +119,8 @@ class Wishes:
 
 def parse(body: dict, options: Options) -> Parsed:
     """The chat that a body asks for. Raises BadRequest with the `param` that is wrong."""
+    if all(body.get(name) is None for name in ("input", "previous_response_id")) and body.get("messages"):
+        raise of_another_api("messages", CHAT_COMPLETIONS)
     given, ignored = read_parameters(body, PARAMETERS, options.strict_params)
     own, items = _items(given, options)
     tools, declared, left_out = _tools(given["tools"], items)
@@ -234,22 +241,33 @@ def _content(item: dict, path: str, member: str, role: str) -> tuple[str | Image
         return (value,) if value else ()
     if value is None and role in ("assistant", "tool"):
         return ()
-    if role == "tool" and not (isinstance(value, list) and all(
-            isinstance(part, dict) and "type" in part for part in value)):
+    if role == "tool" and not are_parts(value, _OF_A_RESULT):
         return (json_text(value, path),)
-    return tuple(_part(part, f"{path}[{i}]", role) for i, part in enumerate(array(an_object)(value, path)))
+    parts = [_part(part, f"{path}[{i}]", role) for i, part in enumerate(array(an_object)(value, path))]
+    return tuple(part for part in parts if part is not None)
 
 
-def _part(part: dict, path: str, role: str) -> str | Image:
+# Kinds of parts; those that only other APIs have come from clients of several.
+_TEXTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
+_IMAGES = ("input_image", "image_url")
+_OF_A_RESULT = {*_TEXTS, *_IMAGES, "image", "refusal", "input_file", "input_audio"}
+
+
+def _part(part: dict, path: str, role: str) -> str | Image | None:
+    """What a part says; thinking becomes None."""
     kind = read(part, path, "type", text)
-    if kind in ("input_text", "output_text", "text", "summary_text", "reasoning_text"):
+    if kind in _TEXTS:
         return read(part, path, "text", text)
     if kind == "refusal":
         return read(part, path, "refusal", text)
-    if kind == "input_image" and role in ("user", "tool"):
+    if kind in THINKING and role == "assistant":
+        return None
+    if kind in _IMAGES and role in ("user", "tool"):
         if part.get("image_url") is None and part.get("file_id") is not None:
             raise unexpected(f"{path}.file_id", "image_url, as there are no files here", part["file_id"])
-        return read(part, path, "image_url", image)
+        return read(part, path, "image_url", image_by_url)
+    if kind == "image" and role in ("user", "tool"):
+        return image_block(part, path)
     if kind == "input_file":
         return _file(part, path)
     raise unexpected(f"{path}.type", "input_text, input_image, input_file, output_text or refusal", kind,
@@ -272,24 +290,29 @@ def _file(part: dict, path: str) -> str:
 # Tools
 
 _TOOLS = ("function", "custom", "tool_search")  # that the model is shown one by one
-_LEFT_OUT = re.compile(r"web_search\w*|image_generation|tool_search", re.ASCII)
+_ALONE = re.compile(r"web_search\w*|image_generation|tool_search", re.ASCII)  # others may not be left out alone
 
 
 def _tools(tools: list, items: list[Placed]) -> tuple[tuple[Tool, ...], dict[str, Declared], tuple[str, ...]]:
-    """The tools as the model is shown them, as their caller knows them, and what is left out."""
+    """The tools as the model is shown them, as their caller knows them, and what is left out: Codex offers some of
+    OpenAI's own in each request, other ones must not be all."""
     found: dict[Declared, Tool] = {}
     left_out: tuple[str, ...] = ()
+    refusal: BadRequest | None = None
     for tool, path in _offered(tools, items):
         kind = read(an_object(tool, path), path, "type", text)
         if kind == "namespace":
             found |= _of_namespace(tool, path)
         elif kind in _TOOLS and not (kind == "tool_search" and tool.get("execution") != "client"):
             found |= _tool(tool, path)
-        elif _LEFT_OUT.fullmatch(kind):
+        elif _ALONE.fullmatch(kind):
             left_out += f"{path}: {kind}",
         else:
-            raise unexpected(f"{path}.type", "function, custom, namespace or tool_search", kind,
-                             "unsupported_value")
+            left_out += path,
+            refusal = refusal or unexpected(f"{path}.type", "function, custom, namespace or tool_search", kind,
+                                            "unsupported_value")
+    if refusal and not found:
+        raise refusal
     left_out += tuple(f"{path}.format" for tool, path in _offered(tools, items) if _grammar(tool))
     count = Counter(declared.name for declared in found)
     named = {declared.name if count[declared.name] == 1 or not declared.namespace
@@ -339,16 +362,21 @@ def _grammar(tool: dict) -> bool:
     return tool["type"] == "custom" and (tool.get("format") or {}).get("type") == "grammar"
 
 
+_CHOSEN = ("function", "custom")  # types of tools that can be named
+
+
 def _tool_choice(value: str | dict, declared: dict[str, Declared]) -> ToolChoice:
     path = "tool_choice"
-    mode, chosen = value, []
-    if isinstance(value, dict):
-        kind, mode = read(value, path, "type", text), "required"
-        chosen = [(value, path)]
-        if kind == "allowed_tools":
-            mode = read(value, path, "mode", one_of("auto", "required"))
-            chosen = [(tool, f"{path}.tools[{i}]") for i, tool in enumerate(
-                read(value, path, "tools", array(an_object, 1)))]
+    kind = value if isinstance(value, str) else read(value, path, "type", text)
+    if kind in MODES:
+        mode, chosen = MODES[kind], []
+    elif kind == "allowed_tools":
+        mode = read(value, path, "mode", one_of("auto", "required"))
+        chosen = [(tool, f"{path}.tools[{i}]") for i, tool in enumerate(
+            read(value, path, "tools", array(an_object, 1)))]
+        chosen = [one for one in chosen if one[0].get("type") in _CHOSEN] or chosen
+    else:
+        mode, chosen = "required", [({**value, "type": "function"} if kind == "tool" else value, path)]
     names = {name: None for tool, inner in chosen for name in _chosen(tool, inner, declared)}
     if mode == "required" and not declared:
         raise unexpected(path, "none or auto, as there are no tools", mode)
@@ -358,7 +386,7 @@ def _tool_choice(value: str | dict, declared: dict[str, Declared]) -> ToolChoice
 def _chosen(value: dict, path: str, declared: dict[str, Declared]) -> list[str]:
     """The names by which the model knows a tool that its caller names."""
     kind = read(value, path, "type", text)
-    if kind not in ("function", "custom"):
+    if kind not in _CHOSEN:
         raise unexpected(f"{path}.type", "function or custom", kind, "unsupported_value")
     name, namespace = read(value, path, "name", text), read(value, path, "namespace", text, None)
     if found := [known for known, tool in declared.items()
