@@ -247,3 +247,14 @@ def test_a_leniency_over_the_gateway(gate, body, said, images, headers):
 def test_a_choice_of_tools_in_other_words(gate, choice):
     assert both(gate, None, messages=[{"role": "user", "content": "Hello"}], tools=[WEATHER, WEATHER],
                 tool_choice=choice)[2] == "tool_calls"
+
+
+@pytest.mark.upstreams("cloud")
+@pytest.mark.parametrize("path, body, name", [
+    ("/v1/chat/completions", {"messages": HI, "reasoning_effort": "tomorrow"}, "reasoning_effort"),
+    ("/v1/responses", {"input": "Hi", "reasoning": {"effort": "tomorrow"}}, "reasoning.effort"),
+    ("/v1/messages", {"messages": HI, "max_tokens": 9, "output_config": {"effort": "max"}},
+     "output_config.effort")])
+def test_an_effort_that_a_model_does_not_have_is_reported_by_its_name_in_each_api(gate, path, body, name):
+    response = gate.request("POST", path, json={"model": "gemini-3-flash", **body})
+    assert response.status_code == 200 and response.headers["x-cursor2api-ignored"] == name

@@ -150,7 +150,8 @@ class Example(NamedTuple):
 class Dialect:
     """`name` is in the log and the metrics, `what` in the documentation; `paths` begins with the one that is
     documented. `error` takes the id of the request that is refused; `id_header` is the header of an answer that
-    names that id. `call_id` begins the ids of tool calls. `fails_in_stream`: whether this failure, before a
+    names that id. `call_id` begins the ids of tool calls. `effort` is the path of the reasoning effort in a body.
+    `fails_in_stream`: whether this failure, before a
     stream's first byte, is told in the stream all the same, behind status 200.
 
     `headers` are those that its clients send beside the usual ones; a request with the first of them to a path of
@@ -167,6 +168,7 @@ class Dialect:
     routes: tuple[Route, ...] = ()
     id_header: str = "x-request-id"
     call_id: str = "call_"
+    effort: str = "reasoning_effort"
     headers: tuple[str, ...] = ()
     models: ModelForm | None = None
     fails_in_stream: Callable[[ApiError], bool] = lambda error: False

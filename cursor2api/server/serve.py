@@ -96,7 +96,7 @@ def _reply(dialect: Dialect, parsed: Parsed, request: ApiRequest, service: Servi
         if chat.seed:
             identity = replace(identity, fingerprint=fingerprint(config.upstream_in_use, choice))
         writer = dialect.writer(identity, chat, wishes)
-        unused = ("reasoning_effort",) * bool(chat.reasoning_effort and not choice.effort_used)
+        unused = (dialect.effort,) * bool(chat.reasoning_effort and not choice.effort_used)
         unused += ("seed",) * bool(chat.seed and not replay)
         headers = partial(_headers, conversations, record, ignored + unused)
         if not chat.stream:

@@ -14,7 +14,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 from conftest import free_port  # noqa: E402
 
 VERSIONS = "3.10", "3.11", "3.12", "3.13", "3.14"
-CORE = [f"tests/test_{name}.py" for name in ("start", "service", "chat", "encode", "sse", "config")]
+CORE = [f"tests/test_{name}.py" for name in ("start", "service", "chat", "encode", "sse", "config", "endless")]
+CORE += ["tests/test_bad_input.py::test_sixty_callers_keep_others_away_for_no_longer_than_one_request_may_take"]
 BIN = Path(sys.executable).parent
 ENVIRON = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **{
     name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "HTTP", "SSL_"))}}

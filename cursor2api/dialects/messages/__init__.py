@@ -54,7 +54,7 @@ MESSAGES = Dialect(
     name="messages", what='A message, or its events with `"stream": true`',
     paths=("/v1/messages", "/messages"),
     parameters=PARAMETERS, parse=parse, writer=MessageWriter, error=refusal,
-    id_header="request-id", call_id="toolu_",
+    id_header="request-id", call_id="toolu_", effort="output_config.effort",
     headers=("anthropic-version", "anthropic-beta", "anthropic-dangerous-direct-browser-access"),
     routes=(Route("count_tokens", "POST", ("/v1/messages/count_tokens", "/messages/count_tokens"),
                   '`{"input_tokens": 9}` for the body of a message: an estimate, nothing runs for it',

@@ -40,6 +40,7 @@ RESPONSES = Dialect(
     name="responses", what='A response, or events with `"stream": true`',
     paths=("/v1/responses", "/responses"),
     parameters=PARAMETERS, parse=parse, writer=ResponseWriter, error=refusal, fails_in_stream=fails_in_stream,
+    effort="reasoning.effort",
     examples=(
         Example("A response", _ASKED, _SAID),
         Example("A response with a tool call", {**_ASKED, **_TOOLS}, _CALLED),
