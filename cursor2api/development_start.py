@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from textwrap import indent
 
 from .config import DEVELOPMENT_KEY, INSTALL_SDK, Config
@@ -47,7 +48,7 @@ def main() -> int:
             signal.signal(number, lambda *_: server.terminate())
         if _answers(ANY_HOST.get(host, host), port):
             print(_banner(config, host, port, model, simulated), flush=True)
-        return server.wait()
+        return _status(server)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     finally:
@@ -81,6 +82,13 @@ def _start_gunicorn(listener: socket.socket, development: bool, settings: dict[s
              f"cursor2api.start:application({development=})"],
             cwd=ROOT, env={"GLIBC_TUNABLES": GLIBC_TUNABLES, **os.environ, **settings}, start_new_session=True,
             pass_fds=[listener.fileno()])
+
+
+def _status(server: subprocess.Popen) -> int:
+    """Waits for gunicorn's end. No wait is long: a signal that comes just before one begins is heard after it."""
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return server.wait(timeout=1)
 
 
 def _first_model(config: Config) -> str:

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import uuid
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -546,8 +548,22 @@ def test_the_process_says_where_it_is_and_ends_cleanly(tmp_path, end):
             process.stdin.close()
         else:
             process.send_signal(end)
-        assert process.wait(5) == 0
+        assert process.wait(30) == 0
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("module", ["simulator", "simulator.bridge"])
+def test_a_signal_is_heard_whichever_thread_the_system_gives_it_to(module):
+    command = [sys.executable, "-m", f"cursor2api.{module}"] + ["--port", "0"] * (module == "simulator")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            assert "http://" in process.stdout.readline()
+            another = next(task.name for task in Path(f"/proc/{process.pid}/task").iterdir()
+                           if task.name != str(process.pid))
+            os.kill(int(another), signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
 
 
 # The brain

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,7 +42,9 @@ def development(**settings):
             yield Started(url, banner, process)
         finally:
             process.terminate()
-            process.wait(timeout=60)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=60)
+            process.kill()
 
 
 def start(**settings):

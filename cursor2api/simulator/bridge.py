@@ -380,7 +380,8 @@ def main() -> None:
         ready = {"schemaVersion": 1, "transport": "tcp", "protocol": "connect", "pid": os.getpid(),
                  "url": f"http://127.0.0.1:{server.server_port}", "authToken": server.token}
         print(READY + json.dumps(ready), file=sys.stderr, flush=True)
-        stopped.wait()
+        while not stopped.wait(1):  # a signal that comes to another thread is heard after a wait
+            pass
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import signal
 import socket
 import struct
@@ -596,8 +597,11 @@ def main() -> None:
         signal.signal(number, lambda *_: sys.exit(0))
     with serve(script, port=options.port, boot=options.boot, delay=0.02) as simulator:
         print(simulator.url, flush=True)
-        if options.until_eof:
-            while os.read(0, 65536):
-                pass
-        else:
-            threading.Event().wait()
+        _wait(options.until_eof)
+
+
+def _wait(until_eof: bool) -> None:
+    """Until standard input ends, if that is asked for. No wait is long: a signal that comes just before one, or to
+    another thread, is heard after it."""
+    while not (select.select([0] * until_eof, [], [], 1)[0] and not os.read(0, 65536)):
+        pass
