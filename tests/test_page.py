@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from base64 import b64decode
 from contextlib import contextmanager
 from functools import partial
@@ -512,25 +513,44 @@ def simulator(port, script):
             one.wait()
 
 
-def test_a_simulator_that_stops_in_mid_reply_and_comes_back(browser):
+def test_a_simulator_that_stops_and_comes_back_mends_the_page_by_itself(browser):
+    """While nobody does anything, and in mid-reply."""
     port = conftest.free_port()
     settings = {"CURSOR_BASE_URL": f"http://127.0.0.1:{port}", "CONNECT_TIMEOUT": "2"}
-    with simulator(port, {"replies": [{"text": "word " * 2000, "delay": 0.1}]}) as first:
-        with gateway(environ=settings) as gate, visit(browser, gate.url, failing=["50"]) as page:
-            page.fill("#message", "Hello")
-            page.press("#message", "Enter")
-            expect(page.locator(".turn.assistant .text")).to_contain_text("word")
+    script = {"replies": [{"text": "word " * 2000, "delay": 0.1}]}
+    with simulator(port, script) as first, gateway(environ=settings) as gate:
+        with visit(browser, gate.url, failing=["50"]) as page:
+            ready = page.locator("#facts > div").nth(2)
+            expect(ready).to_have_text("Readyyes")
+            died = time.monotonic()
             first.kill()
-            answer = over(page)
-            expect(answer.locator(".progress")).to_contain_text("Failed")
-            assert "word" in said(page) and len(answer.locator(".wrong").inner_text()) > 10
-            expect(page.locator("#facts")).to_contain_text("no: the last reply failed")
-            send(page, "Are you there?")
-            expect(page.locator(".turn.assistant .wrong")).to_have_count(2)
+            expect(ready).to_contain_text("no: The upstream could not be reached")
+            assert time.monotonic() - died < 20  # 15 s on a machine that does nothing else
+            with simulator(port, script) as second:
+                expect(ready).to_have_text("Readyyes")
+                assert page.locator(".models .id").count() > 1
+                page.fill("#message", "Hello")
+                page.press("#message", "Enter")
+                expect(page.locator(".turn.assistant .text")).to_contain_text("word")
+                second.kill()
+                answer = over(page)
+                expect(answer.locator(".progress")).to_contain_text("Failed")
+                assert "word" in said(page) and len(answer.locator(".wrong").inner_text()) > 10
+                expect(ready).to_contain_text("no: ")
+            page.reload()
+            expect(page.locator(".turn.assistant .text")).to_contain_text("word")
+            expect(ready).to_contain_text("no: The upstream could not be reached")
             with simulator(port, {"replies": [{"text": "back again", "times": 0}]}):
-                page.get_by_role("button", name="Try again").last.click()
-                expect(page.locator(".turn.assistant .text").last).to_have_text("back again")
-                expect(page.locator("#facts")).to_contain_text("Readyyes")
+                expect(ready).to_have_text("Readyyes")
+                send(page, "Are you there?")
+                assert said(page) == "back again"
+
+
+def test_what_was_last_said_of_the_upstream_does_not_hold_for_long(page, gate):
+    gate.simulator.script({"replies": [{"text": "one", "status": "ERROR"}]})
+    send(page)
+    expect(page.locator("#facts")).to_contain_text("no: the last reply failed")
+    expect(page.locator("#facts")).to_contain_text("Readyyes")
 
 
 def test_a_service_that_hangs_or_cannot_be_reached_does_not_count_as_running(browser):
