@@ -183,8 +183,11 @@ function showKey() {
 }
 
 function showClients() {
-  const path = document.documentElement.lang === "en" ? "clients.json" : "static/clients.zh.json";
-  const load = async () => (await ask(path)).body?.clients ?? [];
+  const ending = document.documentElement.lang === "en" ? "json" : "zh.json";
+  const load = async (name) => {
+    const {status, body} = await ask(`static/client-${name}.${ending}`);
+    return status === 200 ? body : null;
+  };
   showExamples(byId("start-examples"), state.about?.clients, load, showModel);
   showModel();
 }

@@ -7,8 +7,8 @@ const LANGUAGES = [["sh", "curl"], ["py", "Python"], ["mjs", "JavaScript"]];
 const WRITTEN = {__ADDRESS__: "address", __KEY__: "key", __MODEL__: "model"};
 let count = 0;
 
-/** Makes tabs of a container's .example elements and of `clients`, [name, title] each, whose texts `load` gives;
- *  `filled` is called when one is shown. */
+/** Makes tabs of a container's .example elements and of `clients`, [name, title] each. `load(name)` gives what a client
+ *  needs, null if that does not come; `filled` is called when it is shown. */
 export function showExamples(container, clients = [], load, filled) {
   const id = `examples-${++count}`, examples = [...container.querySelectorAll(".example")];
   const chosen = container.chosen ??= {tab: "sh", task: "chat"};
@@ -23,10 +23,8 @@ export function showExamples(container, clients = [], load, filled) {
   const of = clients.map(() => el("div", {class: "client"}));
 
   async function show(client) {
-    container.loaded ??= load();
-    const known = await container.loaded;
-    if (!known.length) container.loaded = undefined;
-    const one = known.find(({name}) => name === clients[client][0]);
+    if (of[client].hasChildNodes()) return;
+    const one = await load(clients[client][0]);
     if (!one || of[client].hasChildNodes()) return;
     of[client].append(...clientPanel(one));
     filled();

@@ -51,10 +51,10 @@ print(1)
 ```"""
 WIDTHS = [1440, 768, 390]
 PIXEL = ("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==")
-CLIENTS = {"clients": [{"name": "opencode", "title": "OpenCode", "files": [{
+CLIENT = {"name": "opencode", "title": "OpenCode", "files": [{
     "path": "~/.config/opencode/opencode.json", "language": "json",
     "text": '{"baseURL": "__ADDRESS__/v1", "apiKey": "__KEY__", "model": "__MODEL__"}'}],
-    "run": "opencode", "turn_off": ["Remove the file."], "cannot": ["It cannot <b>fly</b>."]}]}
+    "run": "opencode", "turn_off": ["Remove the file."], "cannot": ["It cannot <b>fly</b>."]}
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_an_example_is_shown_with_the_readers_address_key_and_model(page, gate):
 
 def test_the_clients_that_the_service_knows_have_tabs(browser, gate):
     def know(page):
-        page.route("**/clients.json", lambda route: route.fulfill(json=CLIENTS))
+        page.route("**/client-opencode.json", lambda route: route.fulfill(json=CLIENT))
     with visit(browser, gate.url, before=know) as page:
         page.get_by_role("tab", name="OpenCode").click()
         panel = page.locator("#start-examples [role=tabpanel]")
@@ -329,10 +329,18 @@ def test_a_chat_of_several_turns_in_each_dialect(browser, gate, dialect):
         send(page, "What is the weather in Paris? Use get_weather.", stream=dialect != "responses")
         assert page.inner_text(".call > p") == "Tool call get_weather"
         assert json.loads(page.inner_text(".call pre")) == {"city": "Paris"}
+        page.fill(".call textarea", "Hail, \"3 °C\"")
+        page.get_by_role("button", name="Send the result").click()
+        over(page)
+        assert "Hail" in said(page) and "Hail" in gate.agents()[-1]["runs"][-1]["prompt"]
+        assert page.locator(".turn").count() == 5 and page.locator(".turn.user").count() == 2
+        expect(page.get_by_role("button", name="Send the result")).to_be_hidden()
+        assert not page.locator(".call textarea").is_editable()
+        send(page, "And the weather in Rome? Use get_weather.")
         page.uncheck("#tool")
-        send(page, "Thanks", stream=False)
+        send(page, "Thanks", stream=False)  # whose answer goes with it, as its field has it
         prompt = gate.agents()[-1]["runs"][-1]["prompt"]
-        assert all(part in prompt for part in ("Be brief.", "Good morning", "22 °C, sunny", "Thanks"))
+        assert all(part in prompt for part in ("Be brief.", "Good morning", "3 °C", "22 °C, sunny", "Thanks"))
         assert "First token" not in measures(page) and measures(page)["Status"] == "200"
         page.check("#json")
         send(page, "A colour?")
@@ -406,6 +414,24 @@ def test_a_streamed_answer_follows_keeps_a_selection_and_stops(page, gate):
     assert until(lambda: gate.agents()[-1]["runs"] and gate.agents()[-1]["runs"][-1]["status"] == "RUNNING")
     page.click("#stop")
     assert until(lambda: gate.agents()[-1]["runs"][-1]["status"] == "CANCELLED")
+
+
+def test_a_reload_in_mid_reply_keeps_what_came_and_ends_the_reply(page, gate):
+    gate.simulator.script({"replies": [{"text": "first words " + "word " * 3000, "delay": 0.05}]})
+    page.fill("#message", "Hello")
+    page.press("#message", "Enter")
+    expect(page.locator(".turn.assistant .text")).to_contain_text("first words word")
+    page.reload()
+    expect(page.locator(".turn.user .text")).to_have_text("Hello")
+    expect(page.locator(".turn.assistant .text")).to_contain_text("first words word")
+    expect(page.locator(".turn.assistant .progress")).to_have_text("Cut off when the page was left")
+    assert "Total" not in measures(page)
+    assert until(lambda: gate.agents()[-1]["runs"][0]["status"] == "CANCELLED")
+    assert until(lambda: all(agent["deleted"] for agent in gate.agents()))
+    gate.simulator.script({"replies": [{"text": "whole"}]})
+    page.get_by_role("button", name="Try again").click()
+    over(page)
+    assert said(page) == "whole" and page.locator(".turn").count() == 2
 
 
 def test_thinking_is_folded_and_a_boot_is_told_of(browser):
