@@ -223,7 +223,7 @@ addEventListener("hashchange", arrive);
 setInterval(() => { if (!document.hidden && !state.looking) look(); }, LOOK_MS);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
 
-const words = learn();  // nothing is shown before its words are there
+const words = learn("zh");  // nothing is shown before its words are there
 
 async function start() {
   await words;
