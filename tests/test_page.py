@@ -724,6 +724,7 @@ def test_chinese_is_whole_and_the_choice_is_remembered(browser, gate):
         expect(page.locator(".turn .progress")).to_contain_text("完成")
         open_all(page)
         page.get_by_role("button", name="基础: claude-3-5-sonnet-20241022").click()
+        page.wait_for_selector("dialog[open]")
         english = page.evaluate("""() => {
             const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
             while (walk.nextNode()) {
