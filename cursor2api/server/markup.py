@@ -140,14 +140,15 @@ def _reference(about: dict, words: Words, own: dict[str, str]) -> str:
                    [[escape(each["name"]), rich(each["what"])] for each in about["headers"]])),
         part("errors", t("Errors"), len(errors),
              hint("A refusal is one JSON object, `error`, with `message`, `type`, `param` and `code`."),
-             table(["Status", "When, and its codes", "Body, as an example"], [
+             table(["Status", "When, and its codes", "Body"], [
                  [str(each["status"]), f'<p>{rich(each["when"])}</p>' + " ".join(
                      _code(one or json.dumps(one)) for one in each["codes"]),
-                  _code(json.dumps(each["body"], separators=(",", ":")))] for each in errors])),
+                  _code(json.dumps(each["body"]))] for each in errors])),
         part("settings", t("Settings"), len(settings),
              hint("Environment variables, or lines of `.env` beside app.py."),
              table(["Name", "Default", "What it does"], [
-                 [escape(each["name"]), _code(each["default"]), rich(each["help"])] for each in settings]))])
+                 [escape(each["name"]), escape(each["default"], quote=False), rich(each["help"])]
+                 for each in settings]))])
 
 
 def _curl(name: str, route: dict, about: dict, own: dict[str, str]) -> str:
