@@ -125,17 +125,19 @@ def read_page(config: Config, keys: Keys) -> dict[str, site.File]:
     examples = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "static/examples").iterdir())}
     about = reference(config, version=__version__, started=int(time.time()), routes=routes(), examples=examples,
                       keys="development" if keys.development else "set" if keys.exist else "none")
+    words = json.loads((ROOT / "static/words/zh.json").read_text("utf-8"))
     clients = catalog.as_data()
+    in_chinese = catalog.as_data(lambda text: words.get(text, text))
     state = {name: about[name] for name in ("version", "started", "upstream", "keys")} | {
         "clients": [(client["name"], client["title"]) for client in clients["clients"]]}
     template = (ROOT / "static/index.html").read_text("utf-8")
-    words = json.loads((ROOT / "static/words/zh.json").read_text("utf-8"))
     return site.read(ROOT / "static", **{
         "index.html": markup.page(template, about, markup.Words("en", {}), config.port),
         "zh.html": markup.page(template, about, markup.Words("zh-CN", words), config.port),
         "reference.json": _json(about),
         "clients.json": _json(clients),
-        "clients.zh.json": _json(catalog.as_data(lambda text: words.get(text, text))),
+        **{f"client-{one['name']}.json": _json(one) for one in clients["clients"]},
+        **{f"client-{one['name']}.zh.json": _json(one) for one in in_chinese["clients"]},
         "state.json": _json(state)})
 
 

@@ -2,6 +2,7 @@
 
 import {drawing} from "./draw.js";
 import {button, copies, el, pairs, pre} from "./make.js";
+import {RESULT} from "./tool.js";
 import {number, t} from "./words.js";
 
 const SILENT_MS = 3000;  // after which a machine that boots is told of
@@ -49,17 +50,30 @@ const failure = (error) => el("div", {class: "failed"}, el("p", {class: "wrong",
 
 /** Where a reply is; `boots` says whether its first token may take a machine's start. */
 function stage(reply, boots, waited) {
+  if (reply.cut) return t("Cut off when the page was left");
   if (reply.total !== null) return reply.stopped ? t("Stopped") : reply.error ? t("Failed") : t("Done");
   if (reply.first !== null) return t("Answering");
   return boots && waited >= SILENT_MS ? t("A machine boots at Cursor, which takes about a minute.")
     : t("Waiting for the first token");
 }
 
+/** A call of a tool, once it is whole with a field for its result. */
+function shownCall(call, whole, open) {
+  const name = el("p", {}, el("span", {class: "tag"}, t("Tool call")), " ", el("code", {}, call.name));
+  const asked = pre(t("Arguments"), undefined, pretty(call.arguments));
+  if (!whole) return el("div", {class: "call"}, name, asked);
+  call.result ??= RESULT;
+  const field = el("textarea", {rows: "2", readonly: !open, oninput: () => { call.result = field.value; }});
+  field.value = call.result;
+  return el("div", {class: "call field"}, name, asked, el("label", {}, t("Its result"), field));
+}
+
 /**
  * The element of a reply, with show() to bring it up to date now and soon() to do so before long. `around(change)` is
- * called for each change, `again` makes the reply once more, `tell` hears in words where the reply is.
+ * called for each change, `again` makes the reply once more, `goOn` sends the results of its calls, `tell` hears in words
+ * where the reply is. While it is the `last` of its chat the results can be written.
  */
-export function answer(reply, {names, boots, around, again, tell}) {
+export function answer(reply, {names, boots, last, around, again, goOn, tell}) {
   const thinking = el("p", {}), text = el("div", {class: "text", dir: "auto"}), calls = el("div"), wrong = el("div");
   const said = new Text();
   thinking.append(said);
@@ -70,6 +84,7 @@ export function answer(reply, {names, boots, around, again, tell}) {
     el("summary", {}, t("Headers that this service added")), el("dl"));
   const actions = el("div", {class: "actions", hidden: true},
     copies(button("", undefined), () => reply.text, t("Copy the answer")), button(t("Try again"), again, "quiet again"));
+  const sending = button(t("Send the result"), goOn, "strong again");
   const element = el("article", {class: "turn assistant", "aria-label": t("Answer")},
     folded, text, calls, wrong, el("p", {class: "progress"}, state, clock), measures, actions, headers);
   const draw = drawing(text), began = performance.now();
@@ -106,10 +121,10 @@ export function answer(reply, {names, boots, around, again, tell}) {
     folded.hidden = !reply.thinking;
     if (reply.text !== drawn) draw(reply.text);
     drawn = reply.text;
-    const written = JSON.stringify(reply.calls);
-    if (written !== called) calls.replaceChildren(...reply.calls.map((call) => el("div", {class: "call"},
-      el("p", {}, el("span", {class: "tag"}, t("Tool call")), " ", el("code", {}, call.name)),
-      pre(t("Arguments"), undefined, pretty(call.arguments)))));
+    const whole = reply.total !== null && !reply.error && !reply.stopped;
+    const written = JSON.stringify([whole, reply.calls]);
+    if (written !== called)
+      calls.replaceChildren(...reply.calls.map((call) => shownCall(call, whole, last)), whole && reply.calls.length ? sending : "");
     called = written;
     if (reply.error && !wrong.firstChild) wrong.append(failure(reply.error));
     tick();
@@ -118,7 +133,7 @@ export function answer(reply, {names, boots, around, again, tell}) {
       reply.status && [t("Status"), String(reply.status)],
       header["x-cursor2api-agent"] && [t("Agent"), header["x-cursor2api-agent"]],
       reply.first !== null && [t("First token"), seconds(reply.first)],
-      reply.total !== null && [t("Total"), seconds(reply.total)],
+      reply.total !== null && !reply.cut && [t("Total"), seconds(reply.total)],
       reply.usage && [t("Tokens in"), number(reply.usage.in ?? 0)],
       reply.usage && [t("Cached"), number(reply.usage.cached ?? 0)],
       reply.usage && [t("Tokens out"), number(reply.usage.out ?? 0)],

@@ -9,17 +9,18 @@ import {showModels} from "./models.js";
 import {arrive, dress, own} from "./parts.js";
 import {learn, number, rich, t} from "./words.js";
 
-const LOOK_MS = 15_000, SOON_MS = 3_000;  // between two looks at a service that is well, and at one that is not
+const LOOK_MS = 4_000;      // between two looks at the service
+const ASKED_MS = 12_000;    // within which the service has asked its upstream anew
 const DEVELOPMENT_KEY = "0000";
 const WRITTEN_MODEL = "claude-sonnet-4-5-20250929";
 const CLEAN_KEY = /^[\w.~+/=:@-]+$/;  // one that means the same in a shell and in each language
 const onLoopback = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(location.hostname);
 
 /** `asked` is the key that the models were last asked for with, `error` what came in their place, `trouble` what the
- * upstream made of the last reply. */
+ * upstream made of the last reply, as {why, until} in the page's milliseconds. */
 const state = {
   about: null, running: null, clock: 0, ready: null, key: kept("sessionStorage", "key") ?? "", asked: "",
-  models: [], error: null, trouble: "", looked: 0, model: kept("sessionStorage", "model") ?? ""};
+  models: [], error: null, trouble: null, looking: false, model: kept("sessionStorage", "model") ?? ""};
 
 const keyIsKnown = () => onLoopback && state.about?.keys === "development";
 const refused = (error) => [401, 403].includes(error?.status);
@@ -42,8 +43,9 @@ function here() {
 const told = ({started, ...more}) => JSON.stringify(more);
 
 async function look() {
-  state.looked = performance.now();
+  state.looking = true;
   const [health, about, ready] = await Promise.all([ask("health"), ask("static/state.json"), ask("ready"), words]);
+  state.looking = false;
   const {running: ran, about: known} = state;
   state.running = health.status === 200;
   state.ready = ready;
@@ -81,7 +83,7 @@ function uptime() {
 function readiness() {
   const {ready, trouble} = state;
   const why = ready.status !== 200 ? ready.body.reason ?? (ready.status || t("The service did not answer."))
-    : trouble && t("the last reply failed: {why}", {why: trouble});
+    : trouble && performance.now() < trouble.until && t("the last reply failed: {why}", trouble);
   return why ? el("span", {class: "wrong"}, t("no"), ": ", why) : t("yes");
 }
 
@@ -101,7 +103,7 @@ function showState() {
       "Replies are made-up text; no model is asked. Set `CURSOR_API_KEY` and start again to use Cursor.")]
     : [t("No upstream"), rich("Chats cannot be answered. Set `CURSOR_API_KEY` and start again.")];
   byId("banner").replaceChildren(el("strong", {}, what), " ", ...why);
-  byId("facts").replaceChildren(...pairs([
+  showFacts(pairs([
     [t("State"), running ? t("running") : t("does not answer")],
     [t("Upstream"), el("span", {class: "upstream"}, {
       cloud: "Cursor (cloud)", sdk: "Cursor (SDK)", uistream: t("UI message stream"), simulator: t("Simulator"),
@@ -109,6 +111,13 @@ function showState() {
     ...running ? [[t("Ready"), readiness()]] : [],
     [t("Up for"), running ? uptime() : "–"],
     [t("Version"), about.version]]));
+}
+
+/** What stays as it was keeps the reader's selection. */
+function showFacts(rows) {
+  const {children} = byId("facts");
+  if (rows.length !== children.length) return byId("facts").replaceChildren(...rows);
+  for (const [n, row] of rows.entries()) if (!row.isEqualNode(children[n])) children[n].replaceWith(row);
 }
 
 // What changes with the key.
@@ -174,17 +183,22 @@ function showKey() {
 }
 
 function showClients() {
-  const path = document.documentElement.lang === "en" ? "clients.json" : "static/clients.zh.json";
-  const load = async () => (await ask(path)).body?.clients ?? [];
+  const ending = document.documentElement.lang === "en" ? "json" : "zh.json";
+  const load = async (name) => {
+    const {status, body} = await ask(`static/client-${name}.${ending}`);
+    return status === 200 ? body : null;
+  };
   showExamples(byId("start-examples"), state.about?.clients, load, showModel);
   showModel();
 }
 
-/** What a reply says of the upstream. */
+/** What a reply says of the upstream. That of a UI message stream can be asked nothing else: there it holds until the
+ * next reply. */
 function after({status, error, stopped}) {
-  const upstreamFailed = error && (status === 200 || status >= 500);
-  if (!stopped) state.trouble = upstreamFailed ? error.error?.message ?? error : "";
-  if (error && status === null) state.trouble = "";
+  if (stopped) return look();
+  const why = error && (status === 200 || status >= 500) && (error.error?.message ?? error);
+  const until = state.about?.upstream === "uistream" ? Infinity : performance.now() + ASKED_MS;
+  state.trouble = why ? {why, until} : null;
   look();
 }
 
@@ -206,13 +220,10 @@ byId("key-form").addEventListener("submit", (event) => {
 byId("search").addEventListener("input", showModelsOrWhyNot);
 for (const id of ["model", "start-model"]) byId(id).addEventListener("change", ({target}) => choose(target.value));
 addEventListener("hashchange", arrive);
-setInterval(() => {
-  const well = state.running && state.ready?.status === 200;
-  if (!document.hidden && performance.now() - state.looked > (well ? LOOK_MS : SOON_MS) - 500) look();
-}, SOON_MS);
+setInterval(() => { if (!document.hidden && !state.looking) look(); }, LOOK_MS);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
 
-const words = learn();  // nothing is shown before its words are there
+const words = learn("zh");  // nothing is shown before its words are there
 
 async function start() {
   await words;

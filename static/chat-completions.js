@@ -12,7 +12,7 @@ function messages({role, ...turn}) {
   const calls = turn.calls.map(({id, name, arguments: written}) =>
     ({id, type: "function", function: {name, arguments: written}}));
   return [{role, content: turn.text || null, ...calls.length ? {tool_calls: calls} : {}},
-    ...calls.map(({id}) => ({role: "tool", tool_call_id: id, content: RESULT}))];
+    ...turn.calls.map(({id, result = RESULT}) => ({role: "tool", tool_call_id: id, content: result}))];
 }
 
 export const body = ({model, turns, system, max, effort, temperature, json, tool, stream}) => ({

@@ -10,12 +10,16 @@ const OURS = /^(x-cursor2api-.*|x-request-id|request-id|server-timing|retry-afte
 
 let turns = [];       // {role: "user", text, pictures}, or a reply as send.js makes it with its `dialect` and `model`
 let running = null;   // what stops the reply that is on its way
+let left = false;     // the page: what its end makes of a reply is not kept
 let part = null;      // talk.js, once it is asked for
 
 const talk = () => part ??= import("./talk.js").catch((error) => {
   part = null;
   throw error;
 });
+
+/** The turns that the last reply answers. */
+const asking = () => turns.at(-1)?.role === "assistant" ? turns.slice(0, -1) : turns;
 
 const chosen = (id) => SWITCHES.includes(id) ? byId(id).checked : byId(id).value;
 
@@ -27,8 +31,9 @@ function asked(upTo) {
 }
 
 function save() {
+  if (left) return;
   const lasting = turns.map((turn) => turn.role === "user" || turn.total !== null ? turn
-    : {...turn, stopped: true, total: performance.now()});  // a reload cuts it
+    : {...turn, stopped: true, cut: true, total: 0});  // it ends with the page
   const whole = keep("sessionStorage", "turns", JSON.stringify(lasting));
   if (!whole) keep("sessionStorage", "turns", JSON.stringify(lasting.map((turn) => ({...turn, pictures: []}))));
   keep("sessionStorage", "form", JSON.stringify(Object.fromEntries(CHOICES.map((id) => [id, chosen(id)]))));
@@ -64,7 +69,7 @@ export function startChat(here, after) {
       return {element};
     }
     const made = answer(turn, {
-      names: OURS, boots: here().upstream === "cloud", around: following, again,
+      names: OURS, boots: here().upstream === "cloud", last: turn === turns.at(-1), around: following, again, goOn,
       tell: (text) => { byId("progress").textContent = text; }});
     box.append(made.element);
     made.show();
@@ -82,40 +87,56 @@ export function startChat(here, after) {
     if (!byId("as-curl").open) return;
     const {asCurl, request} = await talk();
     const draft = {role: "user", text: byId("message").value || t("Hello"), pictures: []};
-    const last = turns.findLastIndex(({role}) => role === "user");
     const {base, shownKey} = here();
-    const upTo = last < 0 || byId("message").value ? [...turns, draft] : turns.slice(0, last + 1);
+    const upTo = !turns.length || byId("message").value ? [...turns, draft] : asking();
     byId("as-curl").lastElementChild.replaceChildren(
-      block(t("This request as curl"), asCurl(request(base, chosen("dialect"), asked(upTo)), shownKey)));
+      block(t("This request as curl"), asCurl(await request(base, chosen("dialect"), asked(upTo)), shownKey)));
   }
 
   /** Asks for a reply to the turns there are. */
   async function reply() {
     const {nothing, request, send} = await talk();
-    const dialect = chosen("dialect"), {base, key} = here(), made = request(base, dialect, asked(turns));
+    const dialect = chosen("dialect"), {base, key} = here(), made = await request(base, dialect, asked(turns));
     const turn = nothing();
+    for (const field of box.querySelectorAll(".call textarea")) field.readOnly = true;
     turns.push(turn);
     const {show, soon} = await view(turn);
     box.scrollTop = box.scrollHeight;
-    running = new AbortController();
-    busy(true);
     save();
     await send(made, dialect, key, turn, running.signal, soon);
-    running = null;
     show();
-    busy(false);
     save();
     showCurl();
     after(turn);
   }
 
-  async function again() {
-    if (running) return;
-    const last = turns.findLastIndex(({role}) => role === "user");
-    turns.length = last + 1;
+  const again = () => alone(async () => {
+    turns = asking();
     await showAll();
     byId("message").focus();
     await reply();
+  });
+
+  /** Asks for the reply to the results of a tool. */
+  const goOn = () => alone(async () => {
+    byId("message").focus();
+    await reply();
+  });
+
+  /** Does what asks for a reply, unless one is on its way. */
+  async function alone(work) {
+    if (running) return;
+    running = new AbortController();
+    busy(true);
+    try {
+      await work();
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+      unreachable();
+    } finally {
+      running = null;
+      busy(false);
+    }
   }
 
   function unreachable() {
@@ -123,23 +144,21 @@ export function startChat(here, after) {
     box.append(el("p", {class: "wrong", role: "alert"}, t("The service did not answer.")));
   }
 
-  form.addEventListener("submit", async (event) => {
+  const say = () => alone(async () => {
+    const {havePictures, takePictures} = await talk();
+    const text = byId("message").value.trim();
+    if (!text && !havePictures()) return byId("message").focus();
+    if (!turns.length) box.replaceChildren();
+    const turn = {role: "user", text, pictures: takePictures()};
+    turns.push(turn);
+    byId("message").value = "";
+    await view(turn);
+    await reply();
+  });
+
+  form.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (running) return;
-    try {
-      const {havePictures, takePictures} = await talk();
-      const text = byId("message").value.trim();
-      if (!text && !havePictures()) return byId("message").focus();
-      if (!turns.length) box.replaceChildren();
-      const turn = {role: "user", text, pictures: takePictures()};
-      turns.push(turn);
-      byId("message").value = "";
-      await view(turn);
-      await reply();
-    } catch (error) {
-      if (!(error instanceof TypeError)) throw error;
-      unreachable();
-    }
+    say();
   });
   form.addEventListener("input", showCurl);
   byId("as-curl").addEventListener("toggle", showCurl);
@@ -174,7 +193,11 @@ export function startChat(here, after) {
     add(event.dataTransfer.files);
   });
   form.addEventListener("focusin", () => talk().catch(() => {}), {once: true});
-  addEventListener("pagehide", save);
+  addEventListener("pagehide", () => {
+    save();
+    left = true;
+  });
+  addEventListener("pageshow", () => { left = false; });
   restore();
   return showAll();
 }

@@ -1,14 +1,13 @@
 // The examples in tabs, one for each language and each client.
 
-import {block, el} from "./make.js";
+import {el} from "./make.js";
 import {t} from "./words.js";
 
 const LANGUAGES = [["sh", "curl"], ["py", "Python"], ["mjs", "JavaScript"]];
-const WRITTEN = {__ADDRESS__: "address", __KEY__: "key", __MODEL__: "model"};
 let count = 0;
 
-/** Makes tabs of a container's .example elements and of `clients`, [name, title] each, whose texts `load` gives;
- *  `filled` is called when one is shown. */
+/** Makes tabs of a container's .example elements and of `clients`, [name, title] each. `load(name)` gives what a client
+ *  needs, null if that does not come; `filled` is called when it is shown. */
 export function showExamples(container, clients = [], load, filled) {
   const id = `examples-${++count}`, examples = [...container.querySelectorAll(".example")];
   const chosen = container.chosen ??= {tab: "sh", task: "chat"};
@@ -23,12 +22,10 @@ export function showExamples(container, clients = [], load, filled) {
   const of = clients.map(() => el("div", {class: "client"}));
 
   async function show(client) {
-    container.loaded ??= load();
-    const known = await container.loaded;
-    if (!known.length) container.loaded = undefined;
-    const one = known.find(({name}) => name === clients[client][0]);
-    if (!one || of[client].hasChildNodes()) return;
-    of[client].append(...clientPanel(one));
+    if (of[client].hasChildNodes()) return;
+    const [one, {panel: made}] = await Promise.all([load(clients[client][0]), import("./client.js").catch(() => ({}))]);
+    if (!one || !made || of[client].hasChildNodes()) return;
+    of[client].append(...made(one));
     filled();
   }
 
@@ -64,21 +61,4 @@ export function showExamples(container, clients = [], load, filled) {
   container.classList.add("examples");
   container.replaceChildren(list, field, panel);
   choose({});
-}
-
-/** What one client needs. */
-function clientPanel({title, files, run, turn_off: off, cannot}) {
-  const sentences = (name, list) => list.length ? [el("h4", {}, name), el("ul", {class: "sentences"},
-    list.map((text) => el("li", {}, parts(text))))] : [];
-  return [el("h3", {class: "aside"}, title),
-    ...files.flatMap(({path, text}) => [
-      el("h4", {}, el("code", {}, path)), block(path, ...parts(text))]),
-    ...run ? [el("h4", {}, t("Start it")), block(t("Start it"), ...parts(run))] : [],
-    ...sentences(t("Turn off"), off), ...sentences(t("What it cannot do here"), cannot)];
-}
-
-/** A client's text as nodes, with what is this service's own marked. */
-function parts(text) {
-  return text.split(/(__(?:ADDRESS|KEY|MODEL)__)/).map((part) =>
-    WRITTEN[part] ? el("b", {"data-own": WRITTEN[part]}) : part);
 }

@@ -7,15 +7,25 @@ export const path = "messages";
 const LONGEST = 8192;  // the API insists on a limit
 const EMPTY = {type: "object", additionalProperties: true};
 
-function message({role, text, pictures, calls}, before) {
-  if (role === "user") return {role, content: [
-    ...(before?.calls ?? []).map(({id}) => ({type: "tool_result", tool_use_id: id, content: RESULT})),
-    ...pictures.map((url) => {
-      const [, type, data] = /^data:([^;]+);base64,(.*)$/.exec(url);
-      return {type: "image", source: {type: "base64", media_type: type, data}};
-    }), {type: "text", text}]};
-  return {role, content: [...text ? [{type: "text", text}] : [], ...calls.map(({id, name, arguments: written}) =>
-    ({type: "tool_use", id, name, input: read(written)}))]};
+function said({role, text, pictures, calls}) {
+  if (role === "user") return [...pictures.map((url) => {
+    const [, type, data] = /^data:([^;]+);base64,(.*)$/.exec(url);
+    return {type: "image", source: {type: "base64", media_type: type, data}};
+  }), {type: "text", text}];
+  return [...text ? [{type: "text", text}] : [], ...calls.map(({id, name, arguments: written}) =>
+    ({type: "tool_use", id, name, input: read(written)}))];
+}
+
+/** The results of a turn's calls lead the user's message behind it, or are one. */
+function messages(turns) {
+  const made = [];
+  let results = [];
+  for (const turn of turns) {
+    if (results.length && turn.role !== "user") made.push({role: "user", content: results});
+    made.push({role: turn.role, content: [...turn.role === "user" ? results : [], ...said(turn)]});
+    results = (turn.calls ?? []).map(({id, result = RESULT}) => ({type: "tool_result", tool_use_id: id, content: result}));
+  }
+  return results.length ? [...made, {role: "user", content: results}] : made;
 }
 
 function read(json) {
@@ -30,7 +40,7 @@ export const body = ({model, turns, system, max, effort, temperature, json, tool
   model,
   max_tokens: max || LONGEST,
   ...system ? {system} : {},
-  messages: turns.map((turn, n) => message(turn, turns[n - 1])),
+  messages: messages(turns),
   ...effort || json ? {output_config: {
     ...effort ? {effort} : {}, ...json ? {format: {type: "json_schema", schema: EMPTY}} : {}}} : {},
   ...model.endsWith("-thinking") ? {thinking: {type: "adaptive"}} : {},  // without it the API sends no thinking

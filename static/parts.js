@@ -9,7 +9,7 @@ export function dress() {
     const box = el("div", {class: "block"});
     pre.replaceWith(box);
     box.append(pre);
-    dressed(box, box.closest(".example, tr, details").querySelector("h3, th").textContent);
+    dressed(box, box.closest(".example, tr, #tables > details").querySelector("h3, th").textContent);
   }
   for (const table of document.querySelectorAll("#tables table")) nameCells(table);
 }

@@ -8,9 +8,9 @@ function items({role, text, pictures, calls}) {
   if (role === "user") return [{role, content: [{type: "input_text", text},
     ...pictures.map((url) => ({type: "input_image", detail: "auto", image_url: url}))]}];
   return [...text ? [{role, content: [{type: "output_text", text}]}] : [],
-    ...calls.flatMap(({id, name, arguments: written}) => [
+    ...calls.flatMap(({id, name, arguments: written, result = RESULT}) => [
       {type: "function_call", call_id: id, name, arguments: written},
-      {type: "function_call_output", call_id: id, output: RESULT}])];
+      {type: "function_call_output", call_id: id, output: result}])];
 }
 
 export const body = ({model, turns, system, max, effort, temperature, json, tool, stream}) => ({

@@ -1,13 +1,11 @@
 // Sends a chat in one of the dialects, and folds what comes back, streamed or not, into one reply.
 
 import {bearer} from "./ask.js";
-import * as chatCompletions from "./chat-completions.js";
-import * as messages from "./messages.js";
-import * as responses from "./responses.js";
 import {t} from "./words.js";
 
-/** Each has path, body(asked), take(reply, event), and ends(data) for the data of an event that ends a whole stream. */
-const DIALECTS = {"chat-completions": chatCompletions, responses, messages};
+/** The module of a dialect, which has its name. Each has path, body(asked), take(reply, event), and ends(data) for the
+ * data of an event that ends a whole stream. */
+const spoken = (dialect) => import(`./${dialect}.js`);
 
 /** The data of each server-sent event, wherever the bytes were cut. */
 async function* events(body) {
@@ -20,20 +18,20 @@ async function* events(body) {
   }
 }
 
-/** A reply of which nothing has come: `usage` will be {in, cached, out}, `first` and `total` are milliseconds, and
- * `error` is JSON or a text. */
+/** A reply of which nothing has come: `usage` will be {in, cached, out}, `first` and `total` are milliseconds, `error` is
+ * JSON or a text, and `calls` are {id, name, arguments, result} with texts, the result by the reader. */
 export const nothing = () => ({role: "assistant", status: null, headers: [], text: "", thinking: "", calls: [], pictures: [],
   finish: null, usage: null, error: null, first: null, total: null, stopped: false});
 
 /** The request that `asked` makes of the page: {url, body}. */
-export function request(base, dialect, asked) {
-  const {path, body} = DIALECTS[dialect];
+export async function request(base, dialect, asked) {
+  const {path, body} = await spoken(dialect);
   return {url: `${base}/${path}`, body: body(asked)};
 }
 
 /** Sends a request and calls progress() at each change of the reply, which it fills. */
 export async function send({url, body}, dialect, key, reply, signal, progress) {
-  const began = performance.now(), {take, ends} = DIALECTS[dialect];
+  const {take, ends} = await spoken(dialect), began = performance.now();
 
   function add(event) {
     take(reply, event);

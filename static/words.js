@@ -1,4 +1,5 @@
-// The words that scripts show. English stands where it is used; zh.json has the Chinese for each text.
+// The words that scripts show. English stands where it is used; zh.json has the Chinese for each text, zh-chat.json for
+// what only a chat shows.
 
 import {ask} from "./ask.js";
 import {el} from "./make.js";
@@ -22,9 +23,9 @@ export function number(value, options) {
 
 export const moment = (seconds) => new Date(seconds * 1000).toLocaleString(lang);
 
-/** Fetches the page's words; without them the scripts speak English. */
-export async function learn() {
+/** Fetches the words of a part of the page; without them the scripts speak English. */
+export async function learn(name) {
   if (!lang.startsWith("zh")) return;
-  const {status, body} = await ask("static/zh.json");
-  if (status === 200) words = body;
+  const {status, body} = await ask(`static/${name}.json`);
+  if (status === 200) words = {...words, ...body};
 }

@@ -7,7 +7,7 @@ from conftest import gateway, until
 
 from cursor2api.errors import ApiError, BadRequest, InternalError, KeyRefused, UpstreamError
 from cursor2api.models import Model
-from cursor2api.server.model_lists import FRESH_S, KEYS, RENEWALS, RETRY_S, Models
+from cursor2api.server.model_lists import CHECK_S, FRESH_S, KEYS, RENEWALS, RETRY_S, Models
 
 ITEMS = [
     {"id": "sonnet", "aliases": ["latest"], "parameters": [
@@ -283,10 +283,58 @@ def test_trouble_is_what_keeps_every_chat_from_an_answer(items, fixed, trouble):
     assert getattr(models.trouble(), "code", None) == trouble
 
 
+def gone():
+    return UpstreamError("gone", code="upstream_unreachable", retry_after=5)
+
+
+@pytest.mark.parametrize("fixed", [(), ("a",)], ids=["listed", "fixed"])
+def test_trouble_tells_of_an_upstream_that_goes_and_comes_back(fixed):
+    upstream, clock = Upstream([{"id": "a"}]), Clock()
+    models = Models(upstream, fixed, (), clock)
+    for now, items, code, fetches in [
+            (0, [{"id": "a"}], None, 1), (CHECK_S - 1, gone(), None, 1),
+            (CHECK_S, gone(), "upstream_unreachable", 2),
+            (CHECK_S + RETRY_S - 1, [{"id": "b"}], "upstream_unreachable", 2),
+            (CHECK_S + RETRY_S, [{"id": "b"}], None, 3)]:
+        clock.now, upstream.items = now, items
+        for _ in range(3):
+            assert (getattr(models.trouble(30), "code", None), upstream.fetches) == (code, fetches)
+        assert models.all()[0].id == ("a" if fixed or now < CHECK_S + RETRY_S else "b")
+
+
+def test_a_limit_on_how_often_one_may_ask_is_no_trouble_and_is_heeded():
+    upstream, clock = Upstream([{"id": "a"}]), Clock()
+    models = Models(upstream, (), (), clock)
+    for now, fetches in [(0, 1), (CHECK_S, 2), (CHECK_S + 59, 2), (CHECK_S + 60, 3)]:
+        clock.now = now
+        assert models.trouble(30) is None and upstream.fetches == fetches
+        upstream.items = UpstreamError("too often", status=429, retry_after=60)
+
+
+def test_of_many_who_ask_for_trouble_one_asks_the_upstream_and_none_waits_for_long():
+    clock, go, asked = Clock(), threading.Event(), []
+
+    def fetch(key):
+        asked.append(key)
+        assert not clock.now or go.wait(60)
+        return [{"id": "a"}]
+    models = Models(fetch, (), (), clock)
+    models.all()
+    clock.now = CHECK_S
+    threads = [threading.Thread(target=models.trouble) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(asked) == 2 and not any(thread.is_alive() for thread in threads)
+    go.set()
+    fetched()
+
+
 def test_trouble_is_told_at_once_while_there_is_no_list_yet():
     go = threading.Event()
     models = Models(lambda key: go.wait(30) and [{"id": "a"}], (), ())
-    assert models.trouble().code == "starting"
+    assert models.trouble(0).code == "starting"
     assert models.waits()
     go.set()
     fetched()

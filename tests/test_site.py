@@ -20,8 +20,10 @@ from cursor2api.server.views import routes
 
 STATIC = ROOT / "static"
 FILES = ["/", "/?language=zh", "/reference.json", "/clients.json", "/openapi.json", "/static/state.json",
-         "/static/clients.zh.json",
+         "/static/client-opencode.json", "/static/client-opencode.zh.json",
          *(f"/static/{path.name}" for path in STATIC.iterdir() if path.is_file())]
+OF_A_CHAT = {"talk", "answer", "draw", "markdown", "pictures", "send", "tool", "chat-completions", "responses",
+             "messages"}  # what talk.js fetches
 EXPECTED = {"models": MODEL, "chat": "Hello", "stream": "Hello", "tool": "Paris", "named": "Paris",
             "responses": "Hello", "kilo": "attempt_completion", "messages": "Hello"}
 EXAMPLES = {path.name: path.read_text() for path in (STATIC / "examples").iterdir()}
@@ -49,8 +51,8 @@ def test_a_file_is_sent_once_packed_if_asked_and_can_be_headed(gate, path):
     head = requests.head(gate.url + path, timeout=10, headers={"Accept-Encoding": "identity"})
     assert head.status_code == 200 and not head.content
     assert int(head.headers["Content-Length"]) == len(plain.content)
-    if path.startswith("/static/") and path not in ("/static/index.html", "/static/state.json",
-                                                    "/static/clients.zh.json"):
+    made = path == "/static/state.json" or path.startswith("/static/client-")
+    if path.startswith("/static/") and not made and path != "/static/index.html":
         assert plain.content == (ROOT / path[1:]).read_bytes()
 
 
@@ -111,6 +113,29 @@ def test_a_reply_in_the_reference_has_the_form_of_a_real_one(gate):
     assert shapes(shown["A stream, with `include_usage`"]) == shapes(streamed)
 
 
+def test_every_endpoint_has_an_answer_of_the_form_that_really_comes(gate):
+    told = ABOUT["answers"]
+    chats = {"POST " + dialect["path"] for dialect in ABOUT["dialects"]}
+    chats.add("GET /v1/responses/{id}")  # the same as that of POST
+    assert {f'{route["method"]} {route["path"]}' for route in routes()} - chats == set(told)
+    hello = {"model": MODEL, "input": "Hello"}
+    id = gate.request("POST", "/v1/responses", json=hello).json()["id"]
+    for name, body in [("GET /health", None), ("GET /ready", None), ("GET /v1/models/{model}", None),
+                       ("POST /v1/responses/input_tokens", hello),
+                       ("GET /v1/responses/{id}/input_items", None), ("POST /v1/responses/{id}/cancel", None),
+                       ("GET /v1/responses", None),
+                       ("POST /v1/messages/count_tokens", {
+                           "model": MODEL, "messages": [{"role": "user", "content": "Hello"}]}),
+                       ("DELETE /v1/responses/{id}", None)]:
+        method, path = name.replace("{id}", id).replace("{model}", MODEL).split()
+        assert skeleton(json.loads(told[name])) == skeleton(gate.request(method, path, json=body).json()), name
+    listed = gate.get("/v1/models").json()
+    assert skeleton(json.loads(told["GET /v1/models"])) == skeleton(listed | {"data": listed["data"][:1]})
+    assert told["GET /metrics"].partition("{")[0] in gate.get("/metrics").text
+    for name in ("/reference.json", "/clients.json", "/openapi.json"):
+        assert told["GET " + name].partition(":")[0].strip("{") in gate.get(name).text
+
+
 def test_an_error_in_the_reference_is_the_error_that_comes(gate):
     def error(method, path, data=None, **headers):
         response = requests.request(method, gate.url + path, data=data, timeout=10, headers=headers)
@@ -164,7 +189,8 @@ def test_the_page_tells_all_in_its_html(keys, key):
     expected = [row[name] for part, names in {
         "routes": ["path"], "headers": ["name"], "settings": ["name"], "errors": ["status"],
         "replies": ["text"]}.items() for row in ABOUT[part] for name in names]
-    expected += [row["body"]["error"]["message"] for row in ABOUT["errors"]]
+    expected += [json.dumps(row["body"]) for row in ABOUT["errors"]]
+    expected += ABOUT["answers"].values()
     expected += [row["name"] for dialect in ABOUT["dialects"] for row in dialect["parameters"]]
     expected += [text.replace("http://127.0.0.1:8002", "http://127.0.0.1:8123").replace("0000", key)
                  for text in EXAMPLES.values()]
@@ -179,7 +205,8 @@ def test_what_goes_into_the_html_is_escaped():
 
 
 def test_every_text_of_the_page_and_of_the_reference_has_its_chinese():
-    """What the service writes into the HTML stands in words/zh.json, what scripts show in zh.json."""
+    """What the service writes into the HTML stands in words/zh.json, what scripts show in zh.json, a chat in
+    zh-chat.json."""
     template = set(re.findall(r"\{\{(.+?)\}\}", (STATIC / "index.html").read_text()))
     source = re.sub(r'"\s*\n\s*"', "", (ROOT / "cursor2api/server/markup.py").read_text())
     source = source.partition("\ndef ")[2]
@@ -195,9 +222,12 @@ def test_every_text_of_the_page_and_of_the_reference_has_its_chinese():
             {row["range"]} if re.search(r"\b(at|to|of|or|an?|named)\b", row["range"]) else set())
     texts |= {sentence for client in CLIENTS for sentence in (*client.turn_off, *client.cannot)}
     assert set(json.loads((STATIC / "words/zh.json").read_text())) == texts
-    script = "".join(path.read_text() for path in STATIC.glob("*.js"))
-    shown = set(re.findall(r'\b(?:t|rich)\(\s*"((?:[^"\\]|\\.)*)"', script))
-    assert set(json.loads((STATIC / "zh.json").read_text())) == shown
+    first, chat = {}, {}
+    for path in STATIC.glob("*.js"):
+        part = chat if path.stem in OF_A_CHAT else first
+        part.update(dict.fromkeys(re.findall(r'\b(?:t|rich)\(\s*"((?:[^"\\]|\\.)*)"', path.read_text())))
+    assert set(json.loads((STATIC / "zh.json").read_text())) == set(first)
+    assert set(json.loads((STATIC / "zh-chat.json").read_text())) == set(chat) - set(first)
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def page(template: str, about: dict, words: Words, port: int) -> bytes:
 
 def _own(text: str, own: dict[str, str]) -> str:
     """An example, with what is this service's own in its place and marked."""
-    return re.sub("|".join(map(re.escape, WRITTEN)), lambda found: '<b data-own="{}">{}</b>'.format(
+    return re.sub("|".join(map(re.escape, WRITTEN)), lambda found: '<b data-own={}>{}</b>'.format(
         name := WRITTEN[found[0]], own[name]), escape(text.strip(), quote=False))
 
 
@@ -66,19 +66,20 @@ def _block(code: str) -> str:
 def _examples(about: dict, words: Words, own: dict[str, str]) -> str:
     made = []
     for task, title in TASKS.items():
-        hint = HINTS.get(task, "") and '<p class="hint">' + words.rich(
+        hint = HINTS.get(task, "") and '<p class=hint>' + words.rich(
             HINTS[task], strict=str(about["kilo_tool_strict"]).lower(), root=own["address"])
         for ending, language in LANGUAGES.items():
             name = f"{task}.{ending}"
-            mark = f' id="example-{task}"' * (ending == "sh") + " data-chosen" * (name == "chat.sh")
-            made.append(f'<div class="example" data-task="{task}" data-language="{ending}"{mark}>'
+            mark = f' id=example-{task}' * (ending == "sh") + " data-chosen" * (name == "chat.sh")
+            made.append(f'<div class=example data-task={task} data-language={ending}{mark}>'
                         f"<h3>{words.t(title)} · {language}</h3>"
                         f'{_block(_own(about["examples"].get(name, ""), own))}{hint}</div>')
     return "".join(made)
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> str:
-    """A table; HTML lets the ends of its cells and rows be left out."""
+    """A table, whose rows begin with a name as it is written in code. HTML lets the ends of cells and rows be left
+    out."""
     head, body = "".join(f"<th>{name}" for name in columns), "".join(
         f"<tr><th>{first}" + "".join(f"<td>{cell}" for cell in rest) for first, *rest in rows)
     return f"<table><thead><tr>{head}<tbody>{body}</table>"
@@ -92,17 +93,26 @@ def _reference(about: dict, words: Words, own: dict[str, str]) -> str:
     t, rich = words.t, words.rich
 
     def part(id: str, title: str, count: int, *content: str) -> str:
-        return (f'<details id="{id}"><summary><h3>{title}</h3><span class="count">{count}</span></summary>'
+        return (f'<details id="{id}"><summary><h3>{title}</h3><span class=count>{count}</span></summary>'
                 + "".join(content) + "</details>")
 
     def hint(text: str) -> str:
-        return f'<p class="hint">{rich(text)}</p>'
+        return f'<p class=hint>{rich(text)}</p>'
 
     def table(columns: list[str], rows: list[list[str]]) -> str:
         return _table([t(name) for name in columns], rows)
 
     def shown(text: str) -> str:
         return _block(escape(text.strip(), quote=False))
+
+    def answer(name: str) -> str:
+        if name in about["answers"]:
+            return f'<details><summary>{t("Answer")}</summary>{shown(about["answers"][name])}</details>'
+        example = {"POST " + one["path"]: one["name"] for one in dialects}.get(name, "responses")
+        return f'<a href="#reply-of-{example}">{t("Answer")}</a>'
+
+    def effect(name: str) -> str:
+        return f'<i class={name}>{t(name)}</i>' if name in ("honoured", "refused") else t(name)
 
     routes, errors, settings = about["routes"], about["errors"], about["settings"]
     dialects = about["dialects"]
@@ -111,35 +121,34 @@ def _reference(about: dict, words: Words, own: dict[str, str]) -> str:
              hint("What begins with `/v1` is also there without it. Keys come as `Authorization: Bearer KEY`, "
                   "`x-api-key: KEY` or `api-key: KEY`."),
              table(["Route", "Key", "Answer, and the request as curl"], [
-                 [_code(name := f'{each["method"]} {each["path"]}'), t("yes") if each["key"] else t("no"),
-                  rich(each["what"]) + _block(_curl(name, each, about, own))] for each in routes])),
+                 [name := f'{each["method"]} {each["path"]}', t("yes") if each["key"] else t("no"),
+                  rich(each["what"]) + _block(_curl(name, each, about, own)) + answer(name)] for each in routes])),
         part("parameters", t("Request parameters"), sum(len(one["parameters"]) for one in dialects),
              hint("honoured: has its effect; ignored: checked, has none, and is reported; accepted: nothing about "
                   "the reply would differ; refused: 400."),
              *(f'<h4 id="parameters-of-{one["name"]}">{_code("POST " + one["path"])}</h4>' + table(
                  ["Parameter", "Required", "Type", "Range", "Effect", "What it does"], [
-                     [_code(each["name"]), t("yes") if each["required"] else "", escape(each["type"]),
-                      rich(each["range"]), f'<i class="{each["effect"]}">{t(each["effect"])}</i>',
-                      rich(each["what"])] for each in one["parameters"]]) for one in dialects)),
-        part("replies", t("Replies"), len(about["replies"]) + len(dialects),
+                     [escape(each["name"]), t("yes") if each["required"] else "", escape(each["type"]),
+                      rich(each["range"]), effect(each["effect"]), rich(each["what"])]
+                     for each in one["parameters"]]) for one in dialects)),
+        part("replies", t("Replies"), len(about["replies"]) + len(dialects) - 1,
              *(f'<h4 id="reply-of-{one["name"]}">{_code("POST " + one["path"])}</h4>' + (
                  "".join(f'<h5>{rich(each["name"])}</h5>' + shown(each["text"]) for each in about["replies"])
-                 if one is dialects[0] else shown(one["reply"])) for one in dialects),
-             f'<h4 id="reply-of-models">{_code("GET /v1/models")}</h4>',
-             shown(json.dumps(about["models"], indent=1))),
+                 if one is dialects[0] else shown(one["reply"])) for one in dialects)),
         part("reply-headers", t("Headers of a reply"), len(about["headers"]),
              table(["Header", "What it says"],
-                   [[_code(each["name"]), rich(each["what"])] for each in about["headers"]])),
+                   [[escape(each["name"]), rich(each["what"])] for each in about["headers"]])),
         part("errors", t("Errors"), len(errors),
              hint("A refusal is one JSON object, `error`, with `message`, `type`, `param` and `code`."),
-             table(["Status", "When, and its codes", "Message"], [
-                 [_code(each["status"]), f'<p>{rich(each["when"])}</p>' + " ".join(
+             table(["Status", "When, and its codes", "Body"], [
+                 [str(each["status"]), f'<p>{rich(each["when"])}</p>' + " ".join(
                      _code(one or json.dumps(one)) for one in each["codes"]),
-                  escape(each["body"]["error"]["message"], quote=False)] for each in errors])),
+                  _code(json.dumps(each["body"]))] for each in errors])),
         part("settings", t("Settings"), len(settings),
              hint("Environment variables, or lines of `.env` beside app.py."),
              table(["Name", "Default", "What it does"], [
-                 [_code(each["name"]), _code(each["default"]), rich(each["help"])] for each in settings]))])
+                 [escape(each["name"]), escape(each["default"], quote=False), rich(each["help"])]
+                 for each in settings]))])
 
 
 def _curl(name: str, route: dict, about: dict, own: dict[str, str]) -> str:

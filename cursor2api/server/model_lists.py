@@ -17,6 +17,8 @@ log = logging.getLogger("cursor2api")
 
 FRESH_S = 600
 RETRY_S = 10
+CHECK_S = 10  # after which `trouble` asks the upstream anew
+ANSWER_S = 1.0  # that it then waits
 FETCH_S = 60  # longer than the adapters' own limits for this request
 LOOK_S = 0.5
 KEYS = 100    # lists that are kept
@@ -25,10 +27,11 @@ RENEWALS = 4  # at once, of callers' lists that can do without
 
 @dataclass(slots=True)
 class _List:
-    """What is known for one key: the models by id, the last failure, when to ask again."""
+    """What is known for one key: the models by id, the last failure, when that was heard, when to ask again."""
 
     models: dict[str, Model] = field(default_factory=dict)
     error: ApiError | None = None
+    told: float = float("-inf")
     next: float = float("-inf")
     looked: bool = False  # somebody has waited for a list that is fixed anyway
     fetching: threading.Event | None = None
@@ -77,12 +80,18 @@ class Models:
         return not (self._fixed or known.models) and (
             known.fetching is not None or self._clock() >= known.next)
 
-    def trouble(self) -> ApiError | None:
-        """Why there is no service: no list yet, or a key that is refused. Never waits for the upstream."""
-        known = self._refreshed("", 0)
-        if isinstance(known.error, KeyRefused) or not (known.models or self._fixed):
+    def trouble(self, seconds: float = ANSWER_S) -> ApiError | None:
+        """Why there is no service: no list yet, a key that is refused, an upstream that fails or is gone.
+
+        What was heard CHECK_S ago or later holds. Of those who come then one asks the upstream, and waits for
+        that no longer than `seconds`; the others are told what is known.
+        """
+        known = self._known("")
+        if (fetching := self._begin(known, "", age=CHECK_S)):
+            fetching.wait(seconds)
+        if not (known.models or self._fixed):
             return known.error or UpstreamTimeout("The model list has not come yet", code="starting")
-        return None
+        return known.error if known.error and _fatal(known.error) else None
 
     def doubt(self) -> None:
         """Cursor has refused the gateway's key: the list, which tells `trouble`, is soon asked for again."""
@@ -111,18 +120,25 @@ class Models:
         With a caller's own key few fetches are made at once that are not `needed`, as when a list is only stale.
         """
         known = self._known(key)
-        with self._lock:
-            spare = bool(key) and not (needed and not known.models)
-            due = self._clock() >= known.next and known.fetching is None
-            if due and not (spare and self._renewals >= RENEWALS):
-                self._renewals += spare
-                known.fetching = threading.Event()
-                threading.Thread(target=self._renew, args=(known, key, spare), name="models", daemon=True).start()
-            fetching = known.fetching
+        self._begin(known, key, needed)
+        fetching = known.fetching
         while fetching and not (known.models or fetching.wait(min(LOOK_S, seconds))) and seconds > LOOK_S:
             seconds -= LOOK_S
             look()
         return known
+
+    def _begin(self, known: _List, key: str, needed: bool = True,
+               age: float = float("inf")) -> threading.Event | None:
+        """Starts a fetch if one is due, or if a good list is older than `age` seconds; its end if it did."""
+        with self._lock:
+            spare = bool(key) and not (needed and not known.models)
+            due = known.next if known.error else min(known.next, known.told + age)
+            if self._clock() < due or known.fetching or spare and self._renewals >= RENEWALS:
+                return None
+            self._renewals += spare
+            known.fetching = fetching = threading.Event()
+            threading.Thread(target=self._renew, args=(known, key, spare), name="models", daemon=True).start()
+            return fetching
 
     def _renew(self, known: _List, key: str, spare: bool) -> None:
         wait = RETRY_S
@@ -130,13 +146,14 @@ class Models:
             models = {model.id: model for model in map(read_model, self._fetch(key) or []) if model}
             known.models, known.error, wait = models, None, FRESH_S
         except ApiError as error:
-            known.error = error
+            known.error, wait = error, min(max(RETRY_S, error.retry_after or 0), FRESH_S)
             log.warning("the model list could not be fetched: %s", error.code)
         except Exception:
             known.error = InternalError()
             log.exception("a fault in fetching the model list")
         finally:
-            known.next = self._clock() + wait
+            known.told = self._clock()
+            known.next = known.told + wait
             fetching, known.fetching = known.fetching, None
             fetching.set()
             with self._lock:
@@ -145,3 +162,10 @@ class Models:
 
 def _failure(known: _List) -> ApiError:
     return (known.error or UpstreamTimeout("The model list has not come in time")).with_traceback(None)
+
+
+def _fatal(error: ApiError) -> bool:
+    """Whether an upstream that answers a request for its models so would answer no chat. One that only limits how
+    often it is asked, or has no list to give, may."""
+    passes = error.status >= 500 and error.retry_after is not None
+    return passes or isinstance(error, (KeyRefused, UpstreamTimeout))

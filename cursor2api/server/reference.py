@@ -41,6 +41,35 @@ MODELS = {"object": "list", "data": [{
     "max_tokens": MAX_TOKENS,
     **dict.fromkeys(("context_window", "context_length", "max_model_len"), CONTEXT_WINDOW)}]}
 
+ID = "resp_" + IDENTITY.token
+ITEM = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hello"}],
+        "id": f"msg_{IDENTITY.token}_i0"}
+
+
+def _refusal(message: str) -> str:
+    return json.dumps({"error": {
+        "message": message, "type": "invalid_request_error", "param": None, "code": None}})
+
+
+ANSWERS = {  # of the endpoints that are no chats; those of documents are only begun
+    "GET /": "<!doctype html> ...",
+    "GET /static/{name}": "...",
+    "GET /reference.json": '{"version": "0.1.0", "started": 1767225600, "upstream": "cloud", ...}',
+    "GET /clients.json": '{"clients": [{"name": "opencode", "title": "OpenCode", "files": [...], ...}, ...]}',
+    "GET /openapi.json": '{"openapi": "3.1.0", "info": {...}, "paths": {...}, ...}',
+    "GET /health": json.dumps({"status": "ok", "timestamp": IDENTITY.created}),
+    "GET /ready": json.dumps({"status": "ready"}),
+    "GET /metrics": 'cursor2api_requests_total{key="ann",route="responses",status="200"} 7.0 ...',
+    "GET /v1/models": json.dumps(MODELS),
+    "GET /v1/models/{model}": json.dumps(MODELS["data"][0]),
+    "POST /v1/responses/input_tokens": json.dumps({"object": "response.input_tokens", "input_tokens": 87}),
+    "DELETE /v1/responses/{id}": json.dumps({"id": ID, "object": "response", "deleted": True}),
+    "GET /v1/responses/{id}/input_items": json.dumps({
+        "object": "list", "data": [ITEM], "first_id": ITEM["id"], "last_id": ITEM["id"], "has_more": False}),
+    "POST /v1/responses/{id}/cancel": _refusal("Cannot cancel a synchronous response."),
+    "GET /v1/responses": _refusal("Websockets are not served here: POST the request"),
+    "POST /v1/messages/count_tokens": json.dumps({"input_tokens": 87})}
+
 
 def reference(config: Config, *, version: str, started: int, routes: list[dict],
               examples: dict[str, str], keys: str = "set") -> dict:
@@ -52,7 +81,7 @@ def reference(config: Config, *, version: str, started: int, routes: list[dict],
         "parameters": _parameters(DEFAULT),
         "dialects": [{"name": dialect.name, "path": dialect.paths[0], "parameters": _parameters(dialect),
                       "reply": _shown(dialect, dialect.examples[0])} for dialect in DIALECTS],
-        "models": MODELS,
+        "answers": ANSWERS,
         "headers": [{"name": name, "what": what} for name, what in HEADERS],
         "replies": [{"name": example.name, "text": _shown(DEFAULT, example)} for example in DEFAULT.examples],
         "errors": [{"status": kind.status, "type": kind.type, "codes": kind.codes, "when": kind.when,
@@ -89,7 +118,7 @@ def _shown(dialect: Dialect, example: Example) -> str:
     reply = ReplySoFar()
     for event in example.events:
         reply.add(event)
-    return json.dumps(writer.body([reply], reply.usage), indent=2)
+    return json.dumps(writer.body([reply], reply.usage), indent=1)
 
 
 def _pairs(example: Example) -> Iterator[tuple[int, Event]]:

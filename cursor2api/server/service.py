@@ -68,7 +68,7 @@ class Service:
         if DEVELOPMENT_KEY in dict(self.config.api_key).values():
             log.warning("API_KEY has the key 0000, which everybody knows")
         if self.upstream and self.config.cursor_api_key:
-            self.models.trouble()
+            self.models.trouble(0)  # begins to ask for the list
             self.agents.start()
             if self.config.sweep_s:
                 threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
@@ -113,7 +113,7 @@ class Service:
             self._parsing.give(size)
 
     def trouble(self) -> ApiError | None:
-        """Why this process cannot serve a chat now; None when it can."""
+        """Why this process cannot serve a chat now; None when it can. See `Models.trouble`."""
         if self.draining:
             return draining()
         if self.upstream is None:
