@@ -368,7 +368,7 @@ class Soak:
             for number in range(slots):
                 pool.submit(fill, number)
             try:
-                assert until(lambda: len(begun) == slots, 60), "not every slot could be taken"
+                assert until(lambda: len(begun) == slots, 120), f"{len(begun)} of {slots} slots could be taken"
                 yield
             finally:
                 done.set()

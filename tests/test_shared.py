@@ -190,13 +190,13 @@ def test_what_a_killed_worker_had_at_cursor_is_deleted_by_another():
 
 def test_an_idle_bridge_that_holds_kept_agents_stays():
     with gateway(upstream="sdk", environ={
-            **KEEP, "WEB_CONCURRENCY": "2", "SDK_IDLE_S": "2", "KEEP_AGENT_S": "15"}) as gate:
+            **KEEP, "WEB_CONCURRENCY": "2", "SDK_IDLE_S": "2", "KEEP_AGENT_S": "30"}) as gate:
         talk = Talk(gate)
         talk.ask("My name is Ada")
         [bridge] = bridges(gate)
         assert not until(lambda: bridges(gate) != [bridge], 5)
         talk.ask("What is my name?")
-        assert talk.kind == "reused" and until(lambda: not bridges(gate), 60)
+        assert talk.kind == "reused" and until(lambda: not bridges(gate), 120)
         talk.ask("What is my name?")
         assert talk.kind == "new" and "Ada" in folded(talk.response)["content"]
 

@@ -139,7 +139,7 @@ def test_the_first_byte_does_not_wait_for_a_slow_agent():
         with gate.say(stream=True) as response:
             lines = response.iter_lines(decode_unicode=True)  # kept, as the connection ends with it
             assert '"role":"assistant"' in next(lines)
-            assert gate.agents()[0]["runs"][0]["status"] == "CREATING"
+            assert until(gate.agents) and gate.agents()[0]["runs"][0]["status"] == "CREATING"
         assert settled(gate)
 
 
