@@ -2,15 +2,20 @@
 
 import json
 import struct
+import threading
 from pathlib import Path
 
 import pytest
-from conftest import MODEL, STAND_IN, command, descendants, gateway, until
+from conftest import MODEL, STAND_IN, command, descendants, gateway, settings_of, until
 from test_replies import oddly
 from test_service import ASK, PIXEL, WEATHER, body, both, events, settled
 
+from cursor2api.config import Config
 from cursor2api.errors import UpstreamError
-from cursor2api.events import Usage
+from cursor2api.events import Text, Usage
+from cursor2api.prompt import Briefing, Prompt
+from cursor2api.simulator import serve
+from cursor2api.start import make_upstream
 from cursor2api.upstream.sdk.adapter import Frames, failure
 from cursor2api.upstream.usage import usage_of
 
@@ -177,6 +182,29 @@ def test_a_caller_who_leaves_while_cursor_makes_the_run_ends_it():
         gate.say(stream=True).close()
         assert until(lambda: len(gate.agents()) == 2) and settled(gate)
         assert gate.agents()[-1]["runs"][0]["cancelled_by"] == "cancel"
+
+
+def test_a_cancel_that_comes_late_ends_no_later_run():
+    replies = [{"text": "no " * 500, "delay": 0.05}, {"text": "one two three", "delay": 0.1}]
+    with serve({"replies": replies}) as simulator:
+        sdk = make_upstream(Config.read({**settings_of("sdk", simulator.url), "THREADS": "6"}))
+        try:
+            run, others = sdk.open(Prompt(MODEL, (), "first", (), Briefing("n", "", 0))), threading.Event()
+            assert next(event for event in run if type(event) is Text) == Text("no ")
+            for _ in range(3 * 6):  # no thread is idle now
+                sdk.runs.do("another's run", others.wait)
+            run.follow_up(Prompt(MODEL, (), "second", (), Briefing("n", "", 0)), "no ")
+            heard = []
+            for event in run:
+                heard.append(event)
+                if type(event) is Text:
+                    others.set()  # only now is there a thread that cancels the first
+            assert "".join(event.text for event in heard if type(event) is Text) == "one two three"
+            run.end()
+        finally:
+            others.set()
+            sdk.close(10)
+        assert [run["status"] for run in simulator.state["agents"][0]["runs"]] == ["CANCELLED", "FINISHED"]
 
 
 def test_a_repair_goes_to_the_agent_that_knows_the_chat(gate):

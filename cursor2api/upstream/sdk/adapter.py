@@ -92,7 +92,8 @@ class Agent:
         self._prompt: Prompt | None = None
         self._stream: Exchange | None = None
         self._run_id = ""
-        self._at_work = self._is_over = self._said = False  # the run: goes on, has ended, has said something
+        self._at_work: set[str] = set()  # ids of the runs that go on: one, or none
+        self._is_over = self._said = False  # the run: has ended, has said something
         self._usage: Usage | None = None
 
     @property
@@ -139,7 +140,7 @@ class Agent:
     def end(self, why: Exception) -> None:
         """The run is not wanted any more: once it is cancelled, its stream ends."""
         if self._at_work:
-            self._sdk.runs.do(self._id, self._cancel)
+            self._sdk.runs.do(self._id, self._cancel, self._run_id)
 
     # What is asked ------------------------------------------------------------------------------
 
@@ -212,7 +213,8 @@ class Agent:
         """The events that a message adds. Raises what the run failed with, and Ended."""
         part = _part(message)
         if (id := _str(part.get("run_id"))) and id != self._run_id:
-            self._run_id, self._at_work = id, True
+            self._run_id = id
+            self._at_work.add(id)
             run.hold(self)
         kind = KINDS.get(_str(part.get("type")))
         if kind and (text := _text(part)):
@@ -225,7 +227,8 @@ class Agent:
         return []
 
     def _result(self, result: dict) -> list[Event]:
-        self._at_work, self._is_over = False, True
+        self._at_work.clear()
+        self._is_over = True
         whole = _dict(result.get("result"))
         status = _str(result.get("status")).removeprefix("RUN_LIFECYCLE_STATUS_")
         if status != "FINISHED":
@@ -240,7 +243,7 @@ class Agent:
     def _end_run(self) -> None:
         """Cancels the run that may still go on, and reads its stream to the end: before that the bridge takes
         no other."""
-        self._cancel()
+        self._cancel(self._run_id)
         stream, self._stream, end = self._stream, None, time.monotonic() + TIDY_S
         if stream:
             with suppress(UpstreamError, Ended):  # of what nobody wants any more
@@ -248,10 +251,11 @@ class Agent:
                     pass
             stream.close()
 
-    def _cancel(self) -> None:
-        if self._at_work:
-            self._at_work = False
-            self._tidy("CancelRun", runId=self._run_id, agentId=self._id)
+    def _cancel(self, run_id: str) -> None:
+        """The thread that does so for `end` can come late, when the agent has its next run."""
+        if run_id in self._at_work:
+            self._at_work.discard(run_id)
+            self._tidy("CancelRun", runId=run_id, agentId=self._id)
 
     def _tidy(self, method: str, **message) -> None:
         bridge = self._bridge
