@@ -211,7 +211,8 @@ class Bridge:
         run.cloud = made["run"]["id"]
         path = f"/v1/agents/{agent.cloud}/runs/{run.cloud}"
         if run.cancelled:
-            self.backend.tell("POST", path + "/cancel", agent.key)
+            with contextlib.suppress(Failure):  # it is over already
+                self.backend.tell("POST", path + "/cancel", agent.key)
         if agent.id not in self.stored:  # deleted while its run was made
             self.backend.tell("DELETE", f"/v1/agents/{agent.cloud}", agent.key)
         thought, usage = False, None
