@@ -3,8 +3,9 @@
 import socket
 import ssl
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -365,6 +366,55 @@ def test_tls_goes_through_a_proxy_as_a_tunnel(monkeypatch):
     tunnel, request = (request for _, request in one.requests)
     assert tunnel.startswith(b"CONNECT localhost:1 HTTP/1.") and b"Basic dXNlcjpwYXNz" in tunnel
     assert request.startswith(b"GET /x HTTP/1.1\r\n") and b"Basic" not in request
+
+
+@contextmanager
+def tls_proxy():
+    """The URL of a proxy that is spoken to over TLS, and makes any tunnel."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+
+    def pass_on(source, target):
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def tunnel():
+        with suppress(OSError):
+            caller = context.wrap_socket(listener.accept()[0], server_side=True)
+            port = int(read_request(caller).split()[1].rpartition(b":")[2])
+            with caller, socket.create_connection(("127.0.0.1", port)) as server:
+                caller.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                threading.Thread(target=pass_on, args=(server, caller), daemon=True).start()
+                pass_on(caller, server)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=tunnel, daemon=True).start()
+        yield f"https://localhost:{listener.getsockname()[1]}"
+
+
+def test_a_call_within_tls_to_a_proxy_can_be_ended(monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    owner = Owner()
+    with server(b"", tls=True) as one, tls_proxy() as proxy:
+        monkeypatch.setenv("https_proxy", proxy)
+        url = one.url.replace("http://127.0.0.1", "https://localhost")
+        with client(url) as http, ThreadPoolExecutor(1) as pool:
+            calling = pool.submit(http.call, "POST", "/", timeout=30, owner=owner)
+            assert until(lambda: one.requests)
+            owner.exchange.end(Ended())
+            with pytest.raises(Ended):
+                calling.result(10)
+
+
+def test_an_answer_that_waits_for_its_reader_is_not_late():
+    pieces = (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n", b"2\r\n!!\r\n0\r\n\r\n")
+    with server(pieces) as one, client(one.url) as http:
+        response = http.call("GET", "/", stream=True)
+        assert response.read() == b"hi"
+        time.sleep(5 * LIMITS.idle)  # a caller who is slow
+        assert body_of(response) == b"!!"
 
 
 def test_no_proxy_is_honoured(monkeypatch):

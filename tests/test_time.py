@@ -6,8 +6,14 @@ import time
 import openai
 import pytest
 import requests
-from conftest import MODEL, gateway, until
+from conftest import MODEL, UPSTREAMS, gateway, settings_of, until
 from test_service import events, fold, settled
+
+from cursor2api.config import Config
+from cursor2api.events import Finish, Text
+from cursor2api.prompt import Briefing, Prompt
+from cursor2api.simulator import serve
+from cursor2api.start import make_upstream
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +177,21 @@ def test_signs_of_life_come_no_earlier_than_at_their_intervals(stream):
                     next(signs)
                 # The first of a stream is its role, which leaves at FIRST_BYTE_S or when Cursor has said yes.
                 assert time.monotonic() - begun >= 2 * (number - stream)
+
+
+@pytest.mark.parametrize("upstream", UPSTREAMS)
+def test_a_caller_who_is_slower_than_the_upstream_may_be_silent_gets_all(upstream):
+    text = 4000 * (1000 * "x" + " ")  # more than a run is ahead of its caller
+    with serve({"replies": [{"text": text, "twins": False}]}) as simulator:
+        adapter = make_upstream(Config.read({**settings_of(upstream, simulator.url), "TIMEOUT": "2"}))
+        try:
+            run = adapter.open(Prompt(MODEL, (), "Hi", (), Briefing("n", "", 0)))
+            events = iter(run)
+            said = [next(event for event in events if type(event) is Text)]
+            time.sleep(4)  # the caller takes nothing
+            said += events
+            assert "".join(event.text for event in said if type(event) is Text) == text
+            assert type(said[-1]) is Finish
+            run.end()
+        finally:
+            adapter.close(10)

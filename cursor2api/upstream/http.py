@@ -9,6 +9,7 @@ connecting alone: a byte now and then would renew them, and after one of them an
 import json as jsonlib
 import logging
 import math
+import socket
 import ssl
 import threading
 import time
@@ -33,7 +34,6 @@ MAX_ERROR = 1_000_000  # bytes of a refusal
 LAST_BYTES, LAST_S = 65536, 1.0  # what may follow the last event of a stream before its connection ends
 LOOK_S = 0.25
 DAY = 86400
-BOTH_WAYS = 2  # socket.SHUT_RDWR
 
 
 class Ended(Exception):
@@ -144,7 +144,8 @@ class Exchange:
 
     def uses(self, connection: "_Connection") -> None:
         """The answer will come over this connection, which may still have to be made."""
-        self._connection, connection.exchange = connection, self
+        self._connection = connection
+        connection.answers(self)
         if connection.sock is not None:
             connection.timeout = None  # the watch knows better than a limit that each byte renews
             connection.sock.settimeout(None)
@@ -162,6 +163,7 @@ class Exchange:
             self._late = UpstreamTimeout(f"The upstream was silent for {seconds:g} s", code="idle_timeout")
         self._deadline = time.monotonic() + seconds
         data = self._read()
+        self._deadline = math.inf  # nobody waits for the upstream until the next read
         if data and self._http.tap and "event-stream" in self.headers.get("Content-Type", ""):
             self._http.tap(data)
         return data
@@ -197,11 +199,8 @@ class Exchange:
             if self._over or self._ended:
                 return
             self._ended, connection = why, self._connection
-        # Another exchange may have the connection already if this one is just coming to its end.
-        if connection is not None and connection.exchange is self:
-            if sock := connection.sock or connection.in_use:
-                with suppress(OSError):  # it has ended by itself
-                    sock.shutdown(BOTH_WAYS)
+        if connection is not None:
+            connection.shut(self)
 
     def look(self, now: float) -> None:
         """What the watch does: ends what is late."""
@@ -254,8 +253,27 @@ _sending: ContextVar[Exchange] = ContextVar("the exchange whose request this thr
 class _Connection:
     """What tells an exchange of the connection that it uses, before anything can block."""
 
-    exchange: Exchange | None = None
     in_use = None  # its socket, which http.client keeps to itself when the connection ends with the answer
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self._exchange: Exchange | None = None
+        self._lock = threading.Lock()
+
+    def answers(self, exchange: Exchange) -> None:
+        """What is shut from now on is this exchange's."""
+        with self._lock:
+            self._exchange = exchange
+
+    def shut(self, exchange: Exchange) -> None:
+        """Whoever reads or writes for this exchange finds the end. If the exchange has just come to its own end,
+        another may have the connection already: then nothing happens."""
+        with self._lock:
+            if self._exchange is exchange and (sock := self.sock or self.in_use):
+                # Within TLS to a proxy urllib3 wraps the socket. SSLSocket's own shutdown drops the TLS first:
+                # what another thread is sending would go out in the clear.
+                with suppress(OSError):  # it has ended by itself
+                    socket.socket.shutdown(getattr(sock, "socket", sock), socket.SHUT_RDWR)
 
     def connect(self):
         _sending.get().uses(self)

@@ -188,13 +188,14 @@ class Agent:
         frames, heard = Frames(), time.monotonic()
         while data := self._stream.read():
             events: list[Event] = []
+            is_cursors = False  # else it is the bridge's own sign of life, which says nothing of Cursor
             try:
                 for last, message in frames.feed(data):
                     if last:
                         raise failure(message["error"], self._own) if message.get("error") else UpstreamCut(
                             "The SDK's bridge ended the stream without a result")
-                    if message:  # without one it is the bridge's own sign of life, which says nothing of Cursor
-                        heard = time.monotonic()
+                    if message:
+                        is_cursors = True
                         events += self._take(run, message)
                     if self._is_over:
                         break
@@ -204,7 +205,9 @@ class Agent:
                     run.say(*events)
             if self._is_over:
                 return
-            if time.monotonic() - heard > self._sdk.limits.idle:
+            if is_cursors:
+                heard = time.monotonic()  # after `say`, which may have waited for a slow caller
+            elif time.monotonic() - heard > self._sdk.limits.idle:
                 raise UpstreamTimeout(f"Cursor was silent for {self._sdk.limits.idle:g} s",
                                       code="idle_timeout")
         raise UpstreamCut("The SDK's bridge died, or its stream was cut")
