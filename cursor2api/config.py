@@ -221,7 +221,7 @@ class Config:
         200_000, _number(int, 0), "longest prompt in characters; whole turns are left out, oldest "
         "first, to meet it; 0 is no limit")
     expose_thinking: bool = _option(
-        False, _flag, "send the model's thinking as reasoning_content")
+        False, _flag, "send the model's thinking")
     max_n: int = _option(4, _number(int, 1, 128), "most choices (n) that a request may ask for")
     strict_params: bool = _option(
         False, _flag, "refuse parameters that have no effect instead of reporting them")
@@ -265,8 +265,8 @@ class Config:
         10.0, _number(float, 0.1, DAY), "a quiet stream sends a heartbeat this often, and looks once a "
         "second whether one is due")
     heartbeat: str = _option(
-        "chunk", _one_of("chunk", "comment", "off"), "what a heartbeat is: chunk is one with an empty "
-        "delta, comment the line : keep-alive, off none")
+        "chunk", _one_of("chunk", "comment", "off"), "what a heartbeat is: chunk is an event that says "
+        "nothing, comment the line : keep-alive, off none")
     body_heartbeat_s: float = _option(
         20.0, _number(float, 0, DAY), "a reply that is not streamed starts after this, with status 200, "
         "and sends a newline this often until its JSON comes; 0 is off")

@@ -1,7 +1,7 @@
 """What a client's template is: from where the gateway is, and what models it has, to the client's own files.
 
-Each other file here but `catalog` and `__main__` is the template of one client: a `Client`, and the function
-that makes its files. A template only makes text: it reads no file, no environment and no network.
+Each other file here but `catalog`, `document` and `__main__` is the template of one client: a `Client`, and the
+function that makes its files. A template only makes text: it reads no file, no environment and no network.
 """
 
 import json
@@ -52,7 +52,7 @@ class Client:
     """One client. `run` is the command that starts it with these files; None where it is no command.
 
     `turn_off` and `cannot` are sentences: what costs more than it is worth here, what does not work here.
-    `tried` says with which version the tests had it work; where they cannot run it, that it was not tried.
+    `tried` says with which version the tests had it work; it is empty where they cannot run it.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""A dialect: one wire format between a caller and us, whole in one file of this room.
+"""A dialect: one wire format between a caller and us, whole in one file or one folder of this room.
 
-`server/serve.py` takes every chat the same way and asks its dialect five things: to `parse` the body, to make
-the `writer` of the reply, what to write of each event, of the end and of silence, and the `error` of a refusal.
+`server/serve.py` takes every chat the same way. It asks the dialect to `parse` the body, for the `writer` of the
+reply, which says what to write of each event, of silence and of the end, and for the `error` of a refusal.
 What else an API has beside its chats is a Route. To add a dialect, write its file and name it in served.py; no
 other line may have to know which one it serves.
 """

@@ -18,8 +18,9 @@ and the methods of _Splitter take from its beginning:
 
 An envelope that holds no call leaves as text, behind a Misfit (`_give_back`); so reading one returns True
 for calls, False for text. Once something of a call has left it cannot become text: then what is wrong
-is an error (`_fail`). What has left of a call is always a prefix of valid JSON, and its last brace leaves
-only when the arguments fit the tool's schema. A call that was cut ends the reply with `length`.
+is an error (`_fail`). What has left of a call's arguments is always a prefix of valid JSON (of a custom tool's
+input, of its raw text), and their last brace leaves only when the arguments fit the tool's schema. A call that
+was cut ends the reply with `length`.
 
 What leaves depends on the text, never on where it was cut.
 """

@@ -1,8 +1,7 @@
 """Effects on a reply, each written once: generators from events to events.
 
-Each passes on what is not its own, releases what it holds before it passes on an event that is not
-text (Waiting and Note excepted), and puts out exactly one Finish. Only a suffix that may begin a mark
-is held.
+Each passes on what is not its own and puts out exactly one Finish. Only a suffix that may begin a mark is held. It
+leaves before any event that ends the text: what says nothing that a caller reads (Waiting) may overtake it.
 """
 
 import re

@@ -18,7 +18,7 @@ class RequestRecord:
     id: str = ""
     key: str = ""
     model: str = ""
-    agent: str = ""                    # new, reused or warm, when the headers left
+    agent: str = ""                    # new, reused, warm or replay, when the headers left
     route: str = ""
     started: float = 0.0
     queued: float | None = None        # seconds spent waiting for a slot

@@ -103,7 +103,7 @@ WHAT = {
     client_data: "What clients need to use this: their files, with `__ADDRESS__`, `__KEY__` and `__MODEL__`",
     openapi: "The API as an OpenAPI 3.1 document",
     health: '`{"status": "ok", "timestamp": 1795393051}`; waits for nobody',
-    ready: "200 when there are models and Cursor answered within the last 10 s, else 503 with the reason",
+    ready: "200 when there are models and Cursor answers, else 503 with the reason",
     metrics: "Counts in the Prometheus text format",
     list_models: "The models",
     get_model: "One model",

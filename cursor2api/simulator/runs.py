@@ -1,5 +1,5 @@
 """A run of the simulator as data and a clock: all that it will say, each frame with the moment at which it is
-due, and the faults between frames and between bytes that a script asks for (simulator.py).
+due, and the faults between frames and between bytes that a script asks for (cursor.py).
 """
 
 import dataclasses

@@ -75,7 +75,7 @@ class Store:
     # Values --------------------------------------------------------------------------------------
 
     def put(self, space: str, key: str, data: bytes, seconds: float, limit: int) -> None:
-        """Keeps a value, up to a megabyte, for so long; a space holds `limit` bytes, and the eldest go first."""
+        """Keeps a value for so long; a space holds `limit` bytes, and the eldest go first."""
         self._tried(lambda: self._backend.put(space, key, data, seconds, limit), None)
 
     def get(self, space: str, key: str) -> bytes | None:
