@@ -3,15 +3,23 @@
 import json
 import re
 import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import openai
 import pytest
-from conftest import MODEL, gateway, resident, until
+from conftest import MODEL, gateway, resident, settings_of, until
 from test_service import PIXEL, WEATHER, events
 
+from cursor2api.agents.agents import Agents
 from cursor2api.agents.warm import WARM_UP, Warm
+from cursor2api.chat import Chat, Message
+from cursor2api.config import Config
+from cursor2api.errors import ApiError
+from cursor2api.models import Model, choose
+from cursor2api.simulator import serve
+from cursor2api.start import make_upstream
 
 TIME = {"type": "function", "function": {"name": "get_time", "parameters": {
     "type": "object", "properties": {}}}}
@@ -830,3 +838,37 @@ def test_the_log_and_the_metrics_say_which_agent_it_was(gate):
     id = talk.response.headers["x-request-id"]
     assert until(lambda: [line for line in gate.log().splitlines() if id in line and "agent=reused" in line])
     assert count() == before + 1
+
+
+def test_a_request_that_its_upstream_refuses_at_once_leaves_no_kept_agent():
+    with gateway(environ=KEEP, upstream="sdk") as gate:
+        talk = Talk(gate)
+        talk.ask("Hi")
+        picture = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+        messages = talk.messages + [{"role": "user", "content": [picture]}]
+        assert gate.post({"model": MODEL, "messages": messages}).status_code == 400
+        assert until(lambda: all(agent["deleted"] for agent in gate.agents()))
+
+
+def test_choices_that_have_begun_are_ended_if_another_cannot_begin(monkeypatch):
+    start = threading.Thread.start
+
+    with serve() as simulator:
+        def fail_for_the_second(thread):
+            if thread.name == "run_1":
+                assert until(lambda: simulator.state["agents"])
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        config = Config.read(settings_of("cloud", simulator.url))
+        upstream = make_upstream(config)
+        agents = Agents(config, upstream, lambda: None, None)
+        monkeypatch.setattr(threading.Thread, "start", fail_for_the_second)
+        try:
+            with pytest.raises(ApiError) as refused:
+                chat = Chat(MODEL, (Message("user", "SLOW"),), n=2)
+                agents.open(chat, choose([Model(MODEL)], {}, MODEL), "ann", "", "0" * 8)
+            assert refused.value.code == "overloaded"
+            assert until(lambda: simulator.state["agents"][0]["deleted"], 10)
+        finally:
+            upstream.close(10)

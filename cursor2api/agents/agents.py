@@ -7,17 +7,18 @@ import json
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from typing import NamedTuple
 
 from ..chat import Chat, WholeCall
 from ..config import Config
 from ..errors import ApiError
 from ..models import Choice
-from ..prompt import Briefing, follow_up, plan, too_long
+from ..prompt import Briefing, Prompt, follow_up, plan, too_long
 from ..state.store import Store
 from .conversation import Conversation
 from .fingerprint import Fingerprint
@@ -34,6 +35,15 @@ def prompt_tokens(config: Config, chat: Chat, think: bool = False) -> int:
     to think by instruction."""
     return plan(chat, chat.model, (), NO_NONCE, inject=config.system_prompt_inject, think=think,
                 max_length=config.max_input_length, require_call=config.kilo_tool_strict).prompt_tokens
+
+
+class Start(NamedTuple):
+    """How a conversation begins: the parameters that Conversation has by these names."""
+
+    whole: Prompt
+    kind: str = "new"
+    first: Prompt | None = None
+    agent: str | None = None
 
 
 class Agents:
@@ -63,41 +73,55 @@ class Agents:
         """One conversation a choice of the reply. `caller` is the name of who asks, `key` the Cursor key that
         came with the request or ""; `nonce` is that of the prompt's tags, unless the agent knows another.
         Raises BadRequest."""
-        config, fingerprint, agent, known = self._config, None, None, None
+        fingerprint = None
         # A caller's own key is kept nowhere, so nobody could delete its agents later.
-        if self._store and config.keep_agents and not key:
+        if self._store and self._config.keep_agents and not key:
             fingerprint = Fingerprint(chat, caller, choice.model.id, choice.params, choice.think,
-                                      config.system_prompt_inject)
-            agent, known = self._take(fingerprint.history)
-        rules = {"max_length": config.max_input_length, "think": choice.think,
-                 "require_call": config.kilo_tool_strict}
-        tell_all = partial(plan, chat, choice.model.id, choice.params, inject=config.system_prompt_inject, **rules)
-        kind, first, whole = "new", None, tell_all(known.nonce if known else nonce)
-        if known:
-            kind, first = "reused", follow_up(whole, chat, known, **rules)
-            if not first:
-                self._upstream.delete(agent)
-                kind, agent, whole = "new", None, tell_all(nonce)
-        refused = too_long(whole, config.max_input_length) if whole.too_long else None
-        if refused and not first:
+                                      self._config.system_prompt_inject)
+        start = self._start(chat, choice, fingerprint, nonce)
+        refused = too_long(start.whole, self._config.max_input_length) if start.whole.too_long else None
+        if refused and not start.first:
             raise refused
         if self._warm and not key:
-            model = choice.model.id, choice.params
-            self._warm.count(model)
-            if not agent and (agent := self._warm.take(model)):
-                kind, first = "warm", whole
-                self._wake.set()
-        open = partial(self._upstream.open, key=key, queue=SimpleQueue())
-        keep = fingerprint and partial(self._keep, fingerprint)
-        more = {"keep": keep, "refused": refused}
+            start = self._warmed(start, (choice.model.id, choice.params))
+        begin = partial(self._upstream.open, key=key, queue=SimpleQueue())
+        more = {"keep": fingerprint and partial(self._keep, fingerprint), "refused": refused}
         if self._store and not key:
-            open, more = partial(self._begin, open), more | {"over": self._store.done}
-        return [Conversation(open, whole, kind, first, agent, **more),
-                *(Conversation(open, whole, **more) for _ in range(1, chat.n))]
+            begin, more = partial(self._begin, begin), more | {"over": self._store.done}
+        with ExitStack() as begun:  # if one cannot begin, those that have are ended
+            conversations = []
+            for each in [start, *[Start(start.whole)] * (chat.n - 1)]:
+                conversations.append(Conversation(begin, *each, **more))
+                begun.callback(conversations[-1].end)
+            begun.pop_all()
+        return conversations
 
-    def _begin(self, open: Callable, *args, **more):
+    def _start(self, chat: Chat, choice: Choice, fingerprint: Fingerprint | None, nonce: str) -> Start:
+        """On the agent that knows the chat, or else on a new one."""
+        rules = {"max_length": self._config.max_input_length, "think": choice.think,
+                 "require_call": self._config.kilo_tool_strict}
+        tell_all = partial(plan, chat, choice.model.id, choice.params, inject=self._config.system_prompt_inject,
+                           **rules)
+        agent, briefing = self._take(fingerprint.history) if fingerprint else (None, None)
+        if not briefing:
+            return Start(tell_all(nonce))
+        whole = tell_all(briefing.nonce)
+        if first := follow_up(whole, chat, briefing, **rules):
+            return Start(whole, "reused", first, agent)
+        self._upstream.delete(agent)
+        return Start(tell_all(nonce))
+
+    def _warmed(self, start: Start, model: tuple) -> Start:
+        """On an agent of the model that has booted, where there is one and a new one would be made."""
+        self._warm.count(model)
+        if start.agent or not (agent := self._warm.take(model)):
+            return start
+        self._wake.set()
+        return Start(start.whole, "warm", start.whole, agent)
+
+    def _begin(self, begin: Callable, *args, **more):
         """A run that has begun, whose agent another worker deletes if this one is killed."""
-        run = open(*args, **more)
+        run = begin(*args, **more)
         self._store.begin(run.agent)
         return run
 
@@ -137,7 +161,7 @@ class Agents:
     def close(self, replaced: bool) -> None:
         """Hands all agents that would be lost with this process to be deleted; if others have `replaced` it, they
         go on with those that are kept."""
-        self._stopped, self._replaced = True, replaced
+        self._replaced, self._stopped = replaced, True
         self._wake.set()
         if self._thread:
             self._thread.join(2)

@@ -47,10 +47,6 @@ class Sdk:
         self.bridges.share(folder)
 
     def open(self, prompt: Prompt, key: str = "", agent: str = "", queue: SimpleQueue | None = None) -> Run:
-        for image in prompt.images:
-            if not image.url.startswith("data:"):
-                raise BadRequest(f"{image.path}: expected a data: URL, since the sdk upstream fetches no "
-                                 "pictures, got an http(s) URL", param=image.path, code="invalid_value")
         return self.runs.start(Agent(self, key, agent), prompt, queue)
 
     def delete(self, agent: str) -> None:
@@ -104,6 +100,10 @@ class Agent:
         """Has the bridge make a run of the prompt, and says what it says. Raises ApiError and Ended."""
         self._end_run()
         self._prompt, self._usage = run.take_prompt(), None
+        for image in self._prompt.images:
+            if not image.url.startswith("data:"):
+                raise BadRequest(f"{image.path}: expected a data: URL, since the sdk upstream fetches no "
+                                 "pictures, got an http(s) URL", param=image.path, code="invalid_value")
         self._is_over = self._said = False
         is_new = not self._home  # only then does a new bridge need to know nothing
         try:
