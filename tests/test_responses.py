@@ -725,6 +725,15 @@ def test_the_tokens_of_a_body_are_estimated(service):
     assert few["object"] == "response.input_tokens" and many["input_tokens"] == few["input_tokens"] + 199
 
 
+def test_the_tokens_of_a_body_without_a_model_are_estimated_where_models_are_known(service):
+    one = service()
+    assert until(lambda: one.ask("/v1/models", "GET", reply=None).json["data"])
+    estimate = one.ask("/v1/responses/input_tokens", reply=None, input="Hi")
+    assert estimate.status_code == 200 and estimate.json["input_tokens"] > 0
+    unknown = one.ask("/v1/responses/input_tokens", reply=None, input="Hi", model="no-such-model")
+    assert unknown.json["error"]["code"] == "model_not_found"
+
+
 def test_a_websocket_is_refused_so_that_codex_takes_http(service):
     for path in ("/v1/responses", "/responses"):
         answer = service().ask(path, "GET", reply=None)

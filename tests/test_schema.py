@@ -147,6 +147,15 @@ CHECKS = [
     ("no others", {"properties": {"a": {}}, "additionalProperties": False}, '{"b": 1}', "'b' was unexpected"),
     ("no items", {"items": False}, "[1]", "Expected at most 0 items"),
     ("below a reference", {"items": {"$ref": "#/$defs/v"}, "$defs": {"v": {"minimum": 3}}}, "[2]", "$[0]: 2"),
+    ("a pattern within data", {"properties": {"a": {"$ref": "#/default"}}, "default": {"pattern": "^b"}},
+     '{"a": "a"}', ""),
+    ("a pattern where a draft knows no $defs", {
+        "$schema": "http://json-schema.org/draft-07/schema#", "properties": {"a": {"$ref": "#/$defs"}},
+        "$defs": {"pattern": "^b"}}, '{"a": "a"}', ""),
+    ("patterns of names within data", {"properties": {"a": {"$ref": "#/default"}}, "default": {
+        "patternProperties": {"^b": False}, "additionalProperties": False}}, '{"a": {"a": 1, "b": 1}}', ""),
+    ("no others within data", {"properties": {"a": {"$ref": "#/default"}}, "default": {
+        "additionalProperties": False}}, '{"a": {"b": 1}}', "'b' was unexpected"),
     ("20 deep", nested(20 * ["properties", "x"], {"type": "string"}), json.dumps(nested(20 * ["x"])),
      ".x: 1 is not of type 'string'"),
 ]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections import Counter
 from types import SimpleNamespace
 
@@ -36,14 +37,14 @@ TOOLS = [
 SHOWN = "Show me the file.\n"  # a conversation
 
 
-def run(pieces, finish="stop", conversation=SHOWN, **options):
+def run(pieces, finish="stop", conversation=SHOWN, tools=TOOLS, **options):
     """The events for a reply of these texts, and the error that ended them."""
     count = iter(range(100_000))
     events = [Text(piece) for piece in pieces] + ([Finish(finish)] if finish else [])
     found, error = [], None
     try:
         found.extend(split_calls(split_thinking(events, OPEN), open_mark=OPEN, close_mark=CLOSE,
-                                 tools=TOOLS, new_id=lambda: f"call_{next(count)}",
+                                 tools=tools, new_id=lambda: f"call_{next(count)}",
                                  conversation=conversation, **options))
     except UpstreamError as raised:
         error = raised
@@ -348,6 +349,19 @@ def test_a_call_that_stands_in_the_conversation_is_text(text, how):
     for pieces in ([text], list(text)):
         _, calls, finish, complaints, error = outcome(pieces, conversation=ESCAPED[how](text))
         assert (calls, finish, complaints, error) == ([], "stop", [], None)
+
+
+MANY = [tool("get_weather", 20_000 * ["city"])]
+COSTLY = {  # (tools, reply, conversation)
+    "backslashes": (TOOLS, WEATHER, shown(200_000 * "\\")),
+    "required": (MANY, json.dumps({"name": "get_weather", "arguments": {"city": 20_000 * [0]}}), "")}
+
+
+@pytest.mark.parametrize("tools, reply, conversation", COSTLY.values(), ids=COSTLY)
+def test_whether_a_call_has_no_marks_is_found_in_linear_time(tools, reply, conversation):
+    begun = time.process_time()
+    assert outcome([reply], tools=tools, conversation=conversation)[3]
+    assert time.process_time() - begun < 3  # a quadratic step takes 20 s
 
 
 def test_a_call_that_only_resembles_one_in_the_conversation_is_asked_for():

@@ -6,7 +6,7 @@ to it. The model was shown it all the same.
 """
 
 import json
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 
 import attrs
@@ -94,7 +94,9 @@ def _counting(kind):
         validator.format_checker.take(1 + _length(changes.get("schema")) // 8)
         return attrs.evolve(validator, **changes)
 
-    words = {**kind.VALIDATORS, "uniqueItems": _unique, "anyOf": _any_of, "oneOf": _one_of}
+    words = {**kind.VALIDATORS, "uniqueItems": _unique, "anyOf": _any_of, "oneOf": _one_of,
+             "additionalProperties": partial(_additional_properties, kind.VALIDATORS["additionalProperties"]),
+             **dict.fromkeys(UNCOUNTED, _nothing)}  # a reference can lead to them where _countable saw only data
     made = validators.extend(kind, {word: counting(word, keyword) for word, keyword in words.items()})
     made.evolve = evolve
     return made
@@ -110,7 +112,16 @@ def _nodes(value):
     return 1
 
 
+def _nothing(validator, value, instance, schema):
+    """Checks nothing."""
+
+
 # The keywords below do as jsonschema's do, but for what theirs cost.
+
+def _additional_properties(theirs, validator, value, instance, schema):
+    """Not beside patternProperties, whose regular expressions would decide which are additional."""
+    return () if "patternProperties" in schema else theirs(validator, value, instance, schema)
+
 
 def _unique(validator, wanted, instance, schema):
     """In time linear in the instance; 1 and 1.0 are two values."""

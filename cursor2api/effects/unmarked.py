@@ -26,7 +26,7 @@ write the call between {open} and {close}. If it was meant as text, write it onc
 LEAK = r"< ?[|｜] ?/?tool[▁_ a-z]{0,24}[|｜] ?>"
 _AROUND = re.compile(rf"(?:[\s>]|```(?:json|tool_calls?)?|</?(?:tool|function)_calls?>|{LEAK})*")
 _AROUND_SO_FAR = re.compile(_AROUND.pattern + r"(?:`{1,3}[a-z_]{0,9}|<[^{\[\n]{0,40})?")  # may be cut
-_CODE = re.compile(r"\\+u([0-9a-fA-F]{4})")
+_CODE = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
 _IGNORED = re.compile(r"\\+[bfnrt]|[\s\\>]+")
 
 
@@ -116,7 +116,10 @@ def _may_stand_around(text: str) -> bool:
 
 def _has_required(tool, arguments: str) -> bool:
     required = isinstance(tool.parameters, dict) and tool.parameters.get("required")
-    return not isinstance(required, list) or all(key in [*json.loads(arguments)] for key in required)
+    if not isinstance(required, list):
+        return True
+    given = json.loads(arguments).keys()
+    return all(isinstance(name, str) and name in given for name in required)
 
 
 def _letters(text: str) -> str:

@@ -38,7 +38,7 @@ class Shortage:
             return False
         if (now := time.monotonic()) - self._last >= SILENT_S:
             self._last = now
-            log.error("a connection must wait", extra={"facts": {"why": error}})
+            log.error("a connection must wait", extra={"facts": {"why": str(error)}})
         time.sleep(PAUSE_S)
         return True
 

@@ -146,9 +146,11 @@ def answer(route: Route, request: ApiRequest, service: Service, values: dict[str
 
 
 def _prompt_tokens(service: Service, key: str, chat: Chat) -> int:
-    """The estimate that a reply's Identity would have; the list of models is not waited for."""
-    models = service.models
-    think = models is not None and not models.waits(key) and models.choose(chat.model, key=key).think
+    """The estimate that a reply's Identity would have; the list of models is not waited for, and a chat may name
+    no model. Raises ApiError."""
+    models, think = service.models, False
+    if chat.model and models is not None and not models.waits(key):
+        think = models.choose(chat.model, key=key).think
     return prompt_tokens(service.config, chat, think)
 
 

@@ -103,7 +103,9 @@ class Agent:
                     part = _part(frame.data)
                     events += _events(part)
                     usage = _usage(part) or usage
-                    finish = part if part.get("type") == "finish" else finish
+                    if done := part.get("type") == "finish":  # the last part: [DONE] may never come
+                        finish = part
+                        break
             finally:
                 if events:
                     run.say(*events)

@@ -1,5 +1,7 @@
 """OpenAI's Responses: items, typed events, and what stands beside the responses themselves."""
 
+from dataclasses import replace
+
 from .. import Answer, Asked, Dialect, Example, Route
 from ...errors import ApiError, UpstreamCut
 from ...events import Finish, Text, ToolCall, Usage
@@ -21,6 +23,8 @@ def fails_in_stream(error: ApiError) -> bool:
 def input_tokens(asked: Asked) -> Answer:
     """The tokens of a body's prompt; it need not name a model."""
     chat = parse({"model": "any", **asked.body}, asked.options).chat
+    if "model" not in asked.body:
+        chat = replace(chat, model="")
     return Answer(200, {"object": "response.input_tokens", "input_tokens": asked.prompt_tokens(chat)})
 
 
