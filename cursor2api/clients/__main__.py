@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Hindered, OSError) as hindered:  # such as a folder that cannot be written
         print(f"cursor2api: {hindered}", file=sys.stderr)
         return 1
-    print(notes(client, gateway))
+    print(advice(client, gateway))
     return 0
 
 
@@ -189,7 +189,7 @@ def agree(path: Path, there: str, text: str, whole: bool) -> None:
         raise Hindered(f"{path} is left as it was")
 
 
-def notes(client: Client, gateway: Gateway) -> str:
+def advice(client: Client, gateway: Gateway) -> str:
     """How the client is started, and what is good to know."""
     run = (client.run or "").replace("__KEY__", gateway.key).replace("__MODEL__", gateway.model)
     lines = [f"Start it with: {run}"] if run else []

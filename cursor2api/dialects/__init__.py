@@ -55,8 +55,8 @@ class Parsed(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What is known of a reply before its first event: `token` is for its id, `created` in unix seconds,
-    `request` the request's id, `prompt_tokens` an estimate; `now` gives the time in unix seconds. `fingerprint` is
-    equal as long as a model is asked in the same way."""
+    `request` the request's id, `prompt_tokens` an estimate; `now` gives the time in unix seconds.
+    `system_fingerprint` is equal as long as a model is asked in the same way."""
 
     token: str
     created: int
@@ -64,7 +64,7 @@ class Identity:
     request: str = ""
     prompt_tokens: int = 0
     now: Callable[[], float] = lambda: 0.0
-    fingerprint: str = ""
+    system_fingerprint: str = ""
 
 
 class Frame(NamedTuple):

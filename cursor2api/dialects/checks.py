@@ -22,9 +22,10 @@ NO_ARGUMENTS = {"type": "object", "properties": {}}  # the schema of a tool that
 MODES = {"none": "none", "auto": "auto", "required": "required", "validated": "auto", "any": "required"}
 NO_LIMIT = -1    # what clients of local models write for it
 THINKING = ("thinking", "redacted_thinking", "reasoning")  # parts of an assistant's that are never told again
-CHAT_COMPLETIONS = "OpenAI's chat completions API: send the body to /v1/chat/completions"
-RESPONSES = "OpenAI's Responses API: send the body to /v1/responses"
-MESSAGES = "Anthropic's Messages API: send the body to /v1/messages"
+# What `of_another_api` says of a body's own API.
+CHAT_COMPLETIONS_API = "OpenAI's chat completions API: send the body to /v1/chat/completions"
+RESPONSES_API = "OpenAI's Responses API: send the body to /v1/responses"
+MESSAGES_API = "Anthropic's Messages API: send the body to /v1/messages"
 
 Check = Callable[[object, str], object]
 

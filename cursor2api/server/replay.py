@@ -23,7 +23,7 @@ GOOD = ("stop", "length", "tool_calls")
 SPOKEN = {"Text": Text, "Reasoning": Reasoning}
 
 
-def fingerprint(upstream: str, choice: Choice) -> str:
+def system_fingerprint(upstream: str, choice: Choice) -> str:
     """OpenAI's system_fingerprint: the same as long as a model is asked in the same way."""
     return f"fp_{_digest(upstream, choice.model.id, choice.params, choice.think, VERSION)[:12]}"
 
