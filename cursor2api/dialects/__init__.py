@@ -105,6 +105,12 @@ class Answer(NamedTuple):
     headers: dict[str, str] = {}
 
 
+def openai_error(error: ApiError, request: str) -> Answer:
+    """A refusal as both of OpenAI's APIs have it; the id of the request is in a header alone."""
+    return Answer(error.status, {"error": {"message": error.message, "type": error.type,
+                                           "param": error.param, "code": error.code}})
+
+
 class Asked(NamedTuple):
     """What a Route answers. `body` is {} where there is none, `values` are those in the path, `query` those after
     `?`; `caller` is the name of the caller's key; `prompt_tokens` estimates those of a chat's prompt."""

@@ -13,12 +13,12 @@ from ..chat import Chat, Format, Image, Message, Tool, ToolChoice, WholeCall
 from ..errors import ApiError, BadRequest, UpstreamCut
 from ..events import Event, Finish, Reasoning, Text, ToolCall, Usage
 from ..fold import ReplySoFar
-from . import Answer, Dialect, Example, Frame, Identity, Options, Parsed
+from . import Dialect, Example, Frame, Identity, Options, Parsed, openai_error
 from .checks import (FREE_TEXT, MESSAGES_API, MODES, NO_ARGUMENTS, NO_LIMIT, REQUIRED, RESPONSES_API, SHOWN,
                      THINKING, Parameter, an_object, are_parts, arguments, array, boolean, distinct, either,
                      format_name, image_block, image_by_url, integer, json_text, member, members, metadata,
-                     missing, number, of_another_api, one_of, or_string, read, read_parameters, refused, string,
-                     text, tool_name, tree, unexpected)
+                     missing, nothing, number, of_another_api, one_of, or_string, read, read_parameters, refused,
+                     string, text, tool_name, tree, unexpected)
 
 MAX_TOOLS = 128
 MAX_STOP = 4096  # characters of a stop sequence
@@ -234,17 +234,13 @@ def _content(message: dict, path: str, role: str) -> tuple[str | Image, ...]:
     return ()
 
 
-def _nothing(value: dict, path: str) -> None:
-    """Thinking is never told again."""
-
-
 # What a part of each type becomes, by the role of its message.
 _TEXT = dict.fromkeys(TEXTS, member("text", text))
 _SHOWN = {**_TEXT, **dict.fromkeys(("image_url", "input_image"), member("image_url", image_by_url)),
           "image": image_block}
 _PARTS = {"system": _TEXT, "user": _SHOWN, "tool": _SHOWN, "assistant": {
     **_TEXT, "refusal": member("refusal", text),
-    **dict.fromkeys(THINKING, _nothing)}}
+    **dict.fromkeys(THINKING, nothing)}}
 # Kinds by which a tool's result is known as parts; "file" also stands in lists of a tool's own.
 _OF_A_RESULT = {*_SHOWN, "tool_use", "tool_result", "input_audio", "input_file"}
 _ELSEWHERE = {*_PARTS["user"], *_PARTS["assistant"], "input_audio", "file", "input_file"}
@@ -399,7 +395,7 @@ class ChunkWriter:
         return [Frame(f'{self._before}],"usage":{json.dumps(_usage(usage))}}}'), done]
 
     def fail(self, error: ApiError) -> list[Frame]:
-        return [Frame(json.dumps(refusal(error, self._identity.request).body))]
+        return [Frame(json.dumps(openai_error(error, self._identity.request).body))]
 
     def heartbeat(self) -> Frame:
         return self._chunk(0, "{}")
@@ -461,11 +457,6 @@ def _usage(usage: Usage) -> dict:
         "source": usage.source}  # ours: whose count it is, upstream or estimate
 
 
-def refusal(error: ApiError, request: str) -> Answer:
-    return Answer(error.status, {"error": {"message": error.message, "type": error.type,
-                                           "param": error.param, "code": error.code}})
-
-
 _ASKED = {"model": "claude-sonnet-4-5-20250929", "messages": [{"role": "user", "content": "Hi"}]}
 _STREAM = {**_ASKED, "stream": True}
 _SAID = (Text("Hello"), Text(", world"), Usage(9, 4), Finish("stop"))
@@ -475,7 +466,7 @@ _CALLED = (ToolCall(0, "call_0123456789abcdef01234567", "get_weather", '{"city":
 CHAT_COMPLETIONS = Dialect(
     name="chat_completions", what='A completion, or chunks with `"stream": true`',
     paths=("/v1/chat/completions", "/chat/completions"),
-    parameters=PARAMETERS, parse=parse, writer=ChunkWriter, error=refusal,
+    parameters=PARAMETERS, parse=parse, writer=ChunkWriter, error=openai_error,
     examples=(
         Example("A completion", _ASKED, _SAID),
         Example("A completion with a tool call", _ASKED, _CALLED),

@@ -229,6 +229,12 @@ def array(item: Check | None = None, low: int = 0, high: int | None = None) -> C
     return check
 
 
+def page_limit(query: dict[str, str], usual: int, most: int) -> int:
+    """How many entries of a list a page has, from 1 to `most`: the `limit` of a query, `usual` without one."""
+    limit = query.get("limit", str(usual))
+    return integer(1, most)(int(limit) if limit.isdecimal() and len(limit) < 9 else limit, "limit")
+
+
 def an_object(value: object, path: str) -> dict:
     if not isinstance(value, dict):
         raise unexpected(path, "an object", value, "invalid_type")
@@ -361,6 +367,10 @@ def are_parts(value: object, kinds: Collection[str]) -> bool:
 
 def or_string(check: Check, of_string: Check) -> Check:
     return lambda value, path: (of_string if isinstance(value, str) else check)(value, path)
+
+
+def nothing(value: dict, path: str) -> None:
+    """What a part of an assistant's thinking becomes: it is never told again."""
 
 
 def refused(value, path):
