@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ...chat import Chat, WholeCall
 from ...errors import ApiError, UpstreamCut, UpstreamTimeout
 from ...events import Event, Finish, Reasoning, Text, ToolCall, Usage
-from ...fold import ReplySoFar
+from ...fold import ReplySoFar, is_cut
 from .. import Frame, Identity
 from .parse import Wishes
 
@@ -101,7 +101,8 @@ class ResponseWriter:
 
     def end(self, usage: Usage) -> list[Frame]:
         frames = self._close(self._status)
-        if self._call and not (self._call_is_last and self._finish.reason == "length" and _is_cut(self._call)):
+        call = self._call
+        if call and not (self._call_is_last and self._finish.reason == "length" and is_cut(call.kind, call.said)):
             frames += self._close_call()
         for item in self._ended_calls:
             frames.append(self._item_done(item))
@@ -267,17 +268,6 @@ def _content(kind: type, text: str) -> dict:
 
 def _part(kind: type, text: str) -> str:
     return json.dumps(_content(kind, text))
-
-
-def _is_cut(item: Item) -> bool:
-    """Whether a reply that was cut, was cut within this call, its last one."""
-    if item.kind == "custom":
-        return True
-    try:
-        json.loads(item.said)
-    except ValueError:
-        return True
-    return False
 
 
 def _code(error: ApiError) -> str:
