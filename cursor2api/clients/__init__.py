@@ -63,6 +63,10 @@ class Client:
     notes: tuple[str, ...]
     tried: str
 
+    def command(self, gateway: Gateway) -> str | None:
+        """`run` with the gateway's key and model in it."""
+        return self.run and self.run.replace("__KEY__", gateway.key).replace("__MODEL__", gateway.model)
+
     def sentences(self) -> list[tuple[str, tuple[str, ...]]]:
         """What is to be read, under a title each."""
         return [(title, sentences) for title, sentences in (
