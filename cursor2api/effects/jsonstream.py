@@ -74,7 +74,7 @@ class Reader:
     strings it ends the text.
     """
 
-    def __init__(self, schema: dict | bool | None = None, end: str = ""):
+    def __init__(self, schema: dict | bool | Shape | None = None, end: str = ""):
         self.over = False  # nothing more is read: the value is done or bad, or the text has ended
         self.done = False  # the value is whole
         self.ended = False  # by the end mark
@@ -332,8 +332,7 @@ def _unquoted(literal, shape):
         return literal
     if not shape.allows("integer" if kind == "number" else kind) or text != text.strip():
         return literal
-    reader = Reader()
-    reader._parser = reader._read(shape)
+    reader = Reader(shape)
     value = reader.feed(text) + reader.close()
     return value if reader.done and not reader.rest else literal
 

@@ -9,6 +9,7 @@ connecting alone: a byte now and then would renew them, and after one of them an
 import json as jsonlib
 import logging
 import math
+import socket
 import ssl
 import threading
 import time
@@ -33,7 +34,6 @@ MAX_ERROR = 1_000_000  # bytes of a refusal
 LAST_BYTES, LAST_S = 65536, 1.0  # what may follow the last event of a stream before its connection ends
 LOOK_S = 0.25
 DAY = 86400
-BOTH_WAYS = 2  # socket.SHUT_RDWR
 
 
 class Ended(Exception):
@@ -201,7 +201,7 @@ class Exchange:
         if connection is not None and connection.exchange is self:
             if sock := connection.sock or connection.in_use:
                 with suppress(OSError):  # it has ended by itself
-                    sock.shutdown(BOTH_WAYS)
+                    sock.shutdown(socket.SHUT_RDWR)
 
     def look(self, now: float) -> None:
         """What the watch does: ends what is late."""
