@@ -17,7 +17,7 @@ from ..chat import Chat, WholeCall
 from ..config import Config
 from ..errors import ApiError
 from ..models import Choice
-from ..prompt import Briefing, follow_up, plan, too_long
+from ..prompt import Briefing, Prompt, follow_up, plan, too_long
 from ..state.store import Store
 from .conversation import Conversation
 from .fingerprint import Fingerprint
@@ -63,23 +63,15 @@ class Agents:
         """One conversation a choice of the reply. `caller` is the name of who asks, `key` the Cursor key that
         came with the request or ""; `nonce` is that of the prompt's tags, unless the agent knows another.
         Raises BadRequest."""
-        config, fingerprint, agent, known = self._config, None, None, None
+        fingerprint = None
         # A caller's own key is kept nowhere, so nobody could delete its agents later.
-        if self._store and config.keep_agents and not key:
+        if self._store and self._config.keep_agents and not key:
             fingerprint = Fingerprint(chat, caller, choice.model.id, choice.params, choice.think,
-                                      config.system_prompt_inject)
-            agent, known = self._take(fingerprint.history)
-        rules = {"max_length": config.max_input_length, "think": choice.think,
-                 "require_call": config.kilo_tool_strict}
-        tell_all = partial(plan, chat, choice.model.id, choice.params, inject=config.system_prompt_inject, **rules)
-        kind, first, whole = "new", None, tell_all(known.nonce if known else nonce)
-        if known:
-            kind, first = "reused", follow_up(whole, chat, known, **rules)
-            if not first:
-                self._upstream.delete(agent)
-                kind, agent, whole = "new", None, tell_all(nonce)
-        refused = too_long(whole, config.max_input_length) if whole.too_long else None
-        if refused and not first:
+                                      self._config.system_prompt_inject)
+        whole, agent, first = self._prompts(chat, choice, nonce, fingerprint and fingerprint.history)
+        kind = "reused" if agent else "new"
+        refused = too_long(whole, self._config.max_input_length) if whole.too_long else None
+        if refused and not agent:
             raise refused
         if self._warm and not key:
             model = choice.model.id, choice.params
@@ -87,17 +79,32 @@ class Agents:
             if not agent and (agent := self._warm.take(model)):
                 kind, first = "warm", whole
                 self._wake.set()
-        open = partial(self._upstream.open, key=key, queue=SimpleQueue())
-        keep = fingerprint and partial(self._keep, fingerprint)
-        more = {"keep": keep, "refused": refused}
+        begin, over = partial(self._upstream.open, key=key, queue=SimpleQueue()), lambda agent: None
         if self._store and not key:
-            open, more = partial(self._begin, open), more | {"over": self._store.done}
-        return [Conversation(open, whole, kind, first, agent, **more),
-                *(Conversation(open, whole, **more) for _ in range(1, chat.n))]
+            begin, over = partial(self._begin, begin), self._store.done
+        converse = partial(Conversation, begin, whole, keep=fingerprint and partial(self._keep, fingerprint),
+                           over=over, refused=refused)
+        return [converse(kind, first, agent), *(converse() for _ in range(1, chat.n))]
 
-    def _begin(self, open: Callable, *args, **more):
+    def _prompts(self, chat: Chat, choice: Choice, nonce: str,
+                 history: str | None) -> tuple[Prompt, str | None, Prompt | None]:
+        """(what a new agent is told, a kept agent that has seen the `history`, what that one is told); the last
+        two are None if there is no such agent."""
+        rules = {"max_length": self._config.max_input_length, "think": choice.think,
+                 "require_call": self._config.kilo_tool_strict}
+        tell_all = partial(plan, chat, choice.model.id, choice.params, inject=self._config.system_prompt_inject,
+                           **rules)
+        agent, briefing = self._take(history)
+        if briefing:
+            whole = tell_all(briefing.nonce)
+            if first := follow_up(whole, chat, briefing, **rules):
+                return whole, agent, first
+            self._upstream.delete(agent)
+        return tell_all(nonce), None, None
+
+    def _begin(self, begin: Callable, *args, **more):
         """A run that has begun, whose agent another worker deletes if this one is killed."""
-        run = open(*args, **more)
+        run = begin(*args, **more)
         self._store.begin(run.agent)
         return run
 
