@@ -115,7 +115,7 @@ def worker_exit(server, worker):
 
 def child_exit(server, worker):
     if worker.counts:
-        counts.fold(worker.counts, str(worker.age))
+        counts.add_ended(worker.counts, str(worker.age))
 
 
 def on_exit(server):

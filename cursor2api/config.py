@@ -97,7 +97,7 @@ def _pairs(value: str) -> tuple[tuple[str, str], ...]:
 
 def _flag(value: str) -> bool:
     words = {"1": True, "true": True, "yes": True, "on": True,
-             "0": False, "false": False, "no": False, "off": False, "": False}
+             "0": False, "false": False, "no": False, "off": False}
     if value.lower() not in words:
         raise ValueError("true or false")
     return words[value.lower()]
@@ -159,7 +159,7 @@ def _command(value: str) -> tuple[str, ...]:
 
 def _headers(value: str) -> tuple[tuple[str, str], ...]:
     try:
-        headers = json.loads(value or "{}")
+        headers = json.loads(value)
         pairs = tuple(headers.items())
         if not all(isinstance(side, str) for pair in pairs for side in pair):
             raise ValueError

@@ -1,8 +1,10 @@
-"""Everything that an upstream can say, as frozen values. The whole service is functions over these.
+"""The events of a reply, as frozen values. The whole service is functions over these.
+
+An upstream says Text, Reasoning, Usage and Finish, and its Run adds Waiting. `split_calls` makes ToolCall of text.
+Misfit and Note come from transforms and go no further than reply.py.
 
 A stream of events holds any number of Text, Reasoning, ToolCall and Waiting, at most one Usage, and
-ends with exactly one Finish; a failure is an exception, never an event. Misfit and Note come from
-transforms and go no further than reply.py.
+ends with exactly one Finish; a failure is an exception, never an event.
 """
 
 from dataclasses import dataclass

@@ -60,11 +60,11 @@ class ReplySoFar:
 
     @property
     def cut_call(self) -> bool:
-        """Whether the reply ended within a call. Raw input at the very end counts as cut: nothing tells."""
+        """Whether the reply ended within a call."""
         last = self._spoken
         if self.finish is None or self.finish.reason != "length" or last is None or last.kind is not ToolCall:
             return False
-        return last.call_kind == "custom" or not _is_json(last.written.getvalue())
+        return is_cut(last.call_kind, last.written.getvalue())
 
     @property
     def text(self) -> str:
@@ -79,9 +79,13 @@ class ReplySoFar:
         return [part for part in self.parts if type(part) is WholeCall]
 
 
-def _is_json(text: str) -> bool:
+def is_cut(call_kind: str, arguments: str) -> bool:
+    """Whether a reply that was cut, and said nothing but thinking behind this call, was cut within it. A custom
+    tool's raw input always counts as cut, because nothing in it tells whether it is whole."""
+    if call_kind == "custom":
+        return True
     try:
-        json.loads(text)
+        json.loads(arguments)
     except ValueError:
-        return False
-    return True
+        return True
+    return False

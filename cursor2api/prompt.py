@@ -1,4 +1,4 @@
-"""From a chat to a plan: the one prompt text that Cursor's agent is given, and what goes with it.
+"""From a chat to a prompt: the one text that Cursor's agent is given, and what goes with it.
 
 The system text that the conversation begins with comes first, then the conversation as a transcript whose
 tags carry a nonce, so that nothing that a caller quotes can pass for a tag; the tools and the rules come
@@ -116,7 +116,7 @@ class Prompt:
 
 def plan(chat: Chat, model: str, params: tuple[tuple[str, str], ...], nonce: str, *,
          inject: str = "", max_length: int = 0, think: bool = False, require_call: bool = False) -> Prompt:
-    """The plan for a chat. `max_length` is in characters, 0 for none; `think` asks for thinking by instruction;
+    """The prompt for a chat. `max_length` is in characters, 0 for none; `think` asks for thinking by instruction;
     `require_call` asks for a tool call whatever the chat's tool_choice is."""
     start = next((at for at, message in enumerate(chat.messages) if message.role != "system"), len(chat.messages))
     head = RULES + _system(chat.messages[:start], nonce, inject)
@@ -150,9 +150,9 @@ def too_long(whole: Prompt, max_length: int) -> BadRequest:
 
 def follow_up(whole: Prompt, chat: Chat, known: Briefing, *, max_length: int = 0, think: bool = False,
               require_call: bool = False) -> Prompt | None:
-    """The plan for an agent that knows the chat up to the last assistant message.
+    """The prompt for an agent that knows the chat up to the last assistant message.
 
-    `whole` is the plan with the same nonce for an agent that knows nothing; None says that it must be
+    `whole` is the prompt with the same nonce for an agent that knows nothing; None says that it must be
     taken: the new messages alone are too long, or the chat holds the nonce, so that it proves nothing.
     """
     if known.nonce in repr(chat.messages):
@@ -164,16 +164,16 @@ def follow_up(whole: Prompt, chat: Chat, known: Briefing, *, max_length: int = 0
     tools = KNOWN_TOOLS if told else (CHANGED_TOOLS if known.tools else TOOLS).format(catalog=catalog)
     tail = _rules(chat, known.nonce, tools, KNOWN_SCHEMA, think, require_call, bool(known.tools))
     blocks = [block for unit in _units(new) for block in _blocks(unit, known.nonce)][1:]
-    prompt = "\n\n".join([FOLLOW_UP, *blocks, *([tail] if tail else [])])
-    if max_length and len(prompt) > max(max_length, 0 if whole.too_long else len(whole.text)):
+    text = "\n\n".join([FOLLOW_UP, *blocks, *([tail] if tail else [])])
+    if max_length and len(text) > max(max_length, 0 if whole.too_long else len(whole.text)):
         return None
-    return replace(whole, text=prompt, images=_images(new), images_left_out=images_left_out, too_long=False,
+    return replace(whole, text=text, images=_images(new), images_left_out=images_left_out, too_long=False,
                    briefing=replace(known, tools=_digest(catalog) or known.tools))
 
 
-def repair(plan: Prompt, complaint: str) -> Prompt:
-    """The plan of a second run on the same conversation, which says what was wrong with the first."""
-    return replace(plan, images=(), text=f"{complaint}\n\nWrite your whole message again, mended.")
+def repair(prompt: Prompt, complaint: str) -> Prompt:
+    """The prompt of a second run on the same conversation, which says what was wrong with the first."""
+    return replace(prompt, images=(), text=f"{complaint}\n\nWrite your whole message again, mended.")
 
 
 def shown_tools(chat: Chat) -> tuple[Tool, ...]:

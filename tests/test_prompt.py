@@ -1,4 +1,4 @@
-"""The plan: what the prompt holds, in which order, and what is left out to make it fit."""
+"""The prompt: what it holds, in which order, and what is left out to make it fit."""
 
 import json
 import re

@@ -33,8 +33,8 @@ class Stream:
     def __iter__(self):
         return iter(self.turns.pop(0))
 
-    def follow_up(self, plan, text):
-        self.asked.append(plan.text)
+    def follow_up(self, prompt, text):
+        self.asked.append(prompt.text)
 
     def renew(self, error):
         return False

@@ -86,7 +86,7 @@ def test_the_reference_tells_no_secret_and_what_the_code_has():
         assert about["keys"] == "set" and about["upstream"] == "simulator"
         now = get(gate, "/health").json()["timestamp"]
         assert now - 60 < about["started"] <= now
-    assert about["parameters"] == ABOUT["parameters"] and about["settings"] == ABOUT["settings"]
+    assert about["dialects"] == ABOUT["dialects"] and about["settings"] == ABOUT["settings"]
     assert {path: get_key for path, get_key in ((row["path"], row["key"]) for row in about["routes"])} == {
         **dict.fromkeys(("/", "/static/{name}", "/reference.json", "/clients.json", "/openapi.json", "/health",
                          "/ready"), False), "/metrics": True, "/v1/models": True, "/v1/models/{model}": True,
@@ -220,7 +220,7 @@ def test_every_text_of_the_page_and_of_the_reference_has_its_chinese():
     for row in (row for dialect in ABOUT["dialects"] for row in dialect["parameters"]):
         texts |= {row["effect"], row["what"]} | (
             {row["range"]} if re.search(r"\b(at|to|of|or|an?|named)\b", row["range"]) else set())
-    texts |= {sentence for client in CLIENTS for sentence in (*client.turn_off, *client.cannot)}
+    texts |= {sentence for client in CLIENTS for sentence in (*client.turn_off, *client.notes)}
     assert set(json.loads((STATIC / "words/zh.json").read_text())) == texts
     first, chat = {}, {}
     for path in STATIC.glob("*.js"):

@@ -21,7 +21,7 @@ class Conversation:
     """`open(prompt, agent=name)` begins a run, on a new agent if no `agent` is named. `whole` tells a new agent
     all; `first` is what an `agent` that is there is told instead.
 
-    `kind` says whose words they are: a new agent's, a reused or a warm one's; `prompt` is what it was told.
+    `kind` is new, reused or warm: where the agent came from; `prompt` is what it was told.
     `keep(conversation, text, calls)` is None where agents are not kept. `over(agent)` is called when a run has
     been told to end. `refused` is why no new agent may take over, if none may.
     """
@@ -38,8 +38,8 @@ class Conversation:
         return iter(self._run)
 
     def wait(self, seconds: float) -> bool:
-        """Until the upstream has said yes, at most for that time; whether it has. An agent that is no new one
-        must also have begun to speak, since it may still have to be replaced. Raises a refusal."""
+        """Waits at most `seconds` until the upstream has accepted the run; returns whether it has. An agent that
+        is not new must also have begun to speak, since it may still have to be replaced. Raises a refusal."""
         end = time.monotonic() + seconds
         while True:
             try:

@@ -1,8 +1,9 @@
 """What an agent knows of a conversation, as a digest: whose it is, on what terms, and every message.
 
-Equal digests mean that an agent which knows the one may go on with the other. What clients change when they
-send a reply back is levelled: white space at the ends, null for "", the JSON of arguments, the ids of tool calls
-and the order of their results. The tools do not count: an agent is told anew of those that have changed.
+If the digest of a request's history equals the digest stored with an agent, that agent has seen this conversation
+and can continue it. What clients change when they send a reply back is levelled: white space at the ends, null
+for "", the JSON of arguments, the ids of tool calls and the order of their results. The tools do not count: an
+agent is told anew of those that have changed.
 """
 
 import hashlib

@@ -51,7 +51,7 @@ class File:
 class Client:
     """One client. `run` is the command that starts it with these files; None where it is no command.
 
-    `turn_off` and `cannot` are sentences: what costs more than it is worth here, what does not work here.
+    `turn_off` and `notes` are sentences: what costs more than it is worth here, and what is good to know.
     `tried` says with which version the tests had it work; it is empty where they cannot run it.
     """
 
@@ -60,13 +60,17 @@ class Client:
     files: Callable[[Gateway], tuple[File, ...]]
     run: str | None
     turn_off: tuple[str, ...]
-    cannot: tuple[str, ...]
+    notes: tuple[str, ...]
     tried: str
+
+    def command(self, gateway: Gateway) -> str | None:
+        """`run` with the gateway's key and model in it."""
+        return self.run and self.run.replace("__KEY__", gateway.key).replace("__MODEL__", gateway.model)
 
     def sentences(self) -> list[tuple[str, tuple[str, ...]]]:
         """What is to be read, under a title each."""
         return [(title, sentences) for title, sentences in (
-            ("Turn off", self.turn_off), ("Good to know", self.cannot)) if sentences]
+            ("Turn off", self.turn_off), ("Good to know", self.notes)) if sentences]
 
 
 def json_text(value: object) -> str:

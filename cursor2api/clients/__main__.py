@@ -21,7 +21,7 @@ from urllib.request import Request, urlopen
 
 from .. import start
 from ..config import DEVELOPMENT_KEY
-from . import NAME, Client, File, Gateway, Model
+from . import NAME, Client, File, Gateway, Model, json_text
 from .catalog import CLIENTS
 
 PATIENCE_S = 30
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Hindered, OSError) as hindered:  # such as a folder that cannot be written
         print(f"cursor2api: {hindered}", file=sys.stderr)
         return 1
-    print(notes(client, gateway))
+    print(advice(client, gateway))
     return 0
 
 
@@ -158,7 +158,7 @@ def with_what_is_there(file: File, there: str | None) -> str:
         present = json.loads(there)
     except ValueError:
         return file.text
-    return json.dumps(merged(present, json.loads(file.text)), indent=2, ensure_ascii=False) + "\n"
+    return json_text(merged(present, json.loads(file.text)))
 
 
 def merged(present: object, ours: object) -> object:
@@ -189,10 +189,10 @@ def agree(path: Path, there: str, text: str, whole: bool) -> None:
         raise Hindered(f"{path} is left as it was")
 
 
-def notes(client: Client, gateway: Gateway) -> str:
+def advice(client: Client, gateway: Gateway) -> str:
     """How the client is started, and what is good to know."""
-    run = (client.run or "").replace("__KEY__", gateway.key).replace("__MODEL__", gateway.model)
-    lines = [f"Start it with: {run}"] if run else []
+    command = client.command(gateway)
+    lines = [f"Start it with: {command}"] if command else []
     for title, sentences in client.sentences():
         lines += [f"{title}:", *(f"- {sentence}" for sentence in sentences)]
     return "\n".join(lines)

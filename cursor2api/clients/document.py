@@ -45,9 +45,8 @@ def section(client: Client) -> str:
     parts = [f"\n## {client.title}\n"]
     for file in client.files(SHOWN):
         parts.append(f"\n`{file.path}`:\n\n```{file.language}\n{file.text}```\n")
-    if client.run:
-        run = client.run.replace("__KEY__", SHOWN.key).replace("__MODEL__", SHOWN.model)
-        parts.append(f"\nStart it with `{run}`.\n")
+    if command := client.command(SHOWN):
+        parts.append(f"\nStart it with `{command}`.\n")
     for title, sentences in client.sentences():
         parts.append(f"\n{title}:\n\n" + "".join(f"- {sentence}\n" for sentence in sentences))
     return "".join(parts)

@@ -55,8 +55,8 @@ class Parsed(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What is known of a reply before its first event: `token` is for its id, `created` in unix seconds,
-    `request` the request's id, `prompt_tokens` an estimate; `now` gives the time in unix seconds. `fingerprint` is
-    equal as long as a model is asked in the same way."""
+    `request` the request's id, `prompt_tokens` an estimate; `now` gives the time in unix seconds.
+    `system_fingerprint` is equal as long as a model is asked in the same way."""
 
     token: str
     created: int
@@ -64,7 +64,7 @@ class Identity:
     request: str = ""
     prompt_tokens: int = 0
     now: Callable[[], float] = lambda: 0.0
-    fingerprint: str = ""
+    system_fingerprint: str = ""
 
 
 class Frame(NamedTuple):
@@ -103,6 +103,12 @@ class Answer(NamedTuple):
     status: int
     body: dict
     headers: dict[str, str] = {}
+
+
+def openai_error(error: ApiError, request: str) -> Answer:
+    """A refusal as both of OpenAI's APIs have it; the id of the request is in a header alone."""
+    return Answer(error.status, {"error": {"message": error.message, "type": error.type,
+                                           "param": error.param, "code": error.code}})
 
 
 class Asked(NamedTuple):

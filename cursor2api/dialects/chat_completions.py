@@ -13,12 +13,12 @@ from ..chat import Chat, Format, Image, Message, Tool, ToolChoice, WholeCall
 from ..errors import ApiError, BadRequest, UpstreamCut
 from ..events import Event, Finish, Reasoning, Text, ToolCall, Usage
 from ..fold import ReplySoFar
-from . import Answer, Dialect, Example, Frame, Identity, Options, Parsed
-from .checks import (FREE_TEXT, MESSAGES, MODES, NO_ARGUMENTS, NO_LIMIT, REQUIRED, RESPONSES, SHOWN, THINKING,
-                     Parameter, an_object, are_parts, arguments, array, boolean, distinct, either, format_name,
-                     image_block, image_by_url, integer, json_text, member, members, metadata, missing, number,
-                     of_another_api, one_of, or_string, read, read_parameters, refused, string, text, tool_name,
-                     tree, unexpected)
+from . import Dialect, Example, Frame, Identity, Options, Parsed, openai_error
+from .checks import (FREE_TEXT, MESSAGES_API, MODES, NO_ARGUMENTS, NO_LIMIT, REQUIRED, RESPONSES_API, SHOWN,
+                     THINKING, Parameter, an_object, are_parts, arguments, array, boolean, distinct, either,
+                     format_name, image_block, image_by_url, integer, json_text, member, members, metadata,
+                     missing, nothing, number, of_another_api, one_of, or_string, read, read_parameters, refused,
+                     string, text, tool_name, tree, unexpected)
 
 MAX_TOOLS = 128
 MAX_STOP = 4096  # characters of a stop sequence
@@ -180,9 +180,9 @@ def _seed(given: dict) -> str:
 
 def _refuse_other_apis(body: dict) -> None:
     if body.get("messages") is None and body.get("input") is not None:
-        raise of_another_api("input", RESPONSES)
+        raise of_another_api("input", RESPONSES_API)
     if body.get("system") and body.get("max_tokens") is not None:
-        raise of_another_api("system", MESSAGES)
+        raise of_another_api("system", MESSAGES_API)
 
 
 def _max_tokens(given: dict) -> int | None:
@@ -234,17 +234,13 @@ def _content(message: dict, path: str, role: str) -> tuple[str | Image, ...]:
     return ()
 
 
-def _nothing(value: dict, path: str) -> None:
-    """Thinking is never told again."""
-
-
 # What a part of each type becomes, by the role of its message.
 _TEXT = dict.fromkeys(TEXTS, member("text", text))
 _SHOWN = {**_TEXT, **dict.fromkeys(("image_url", "input_image"), member("image_url", image_by_url)),
           "image": image_block}
 _PARTS = {"system": _TEXT, "user": _SHOWN, "tool": _SHOWN, "assistant": {
     **_TEXT, "refusal": member("refusal", text),
-    **dict.fromkeys(THINKING, _nothing)}}
+    **dict.fromkeys(THINKING, nothing)}}
 # Kinds by which a tool's result is known as parts; "file" also stands in lists of a tool's own.
 _OF_A_RESULT = {*_SHOWN, "tool_use", "tool_result", "input_audio", "input_file"}
 _ELSEWHERE = {*_PARTS["user"], *_PARTS["assistant"], "input_audio", "file", "input_file"}
@@ -253,7 +249,7 @@ _ELSEWHERE = {*_PARTS["user"], *_PARTS["assistant"], "input_audio", "file", "inp
 def _part(value: object, path: str, role: str) -> str | Image | None:
     kind = read(an_object(value, path), path, "type", text)
     if kind in ("tool_use", "tool_result"):
-        raise of_another_api(f"{path}.type", MESSAGES)
+        raise of_another_api(f"{path}.type", MESSAGES_API)
     if kind not in _PARTS[role]:
         raise unexpected(f"{path}.type", f"{either(tuple(_PARTS[role]))} in a message of role {role}", kind,
                          "unsupported_value" if kind in _ELSEWHERE else "invalid_value")
@@ -264,7 +260,7 @@ def _part(value: object, path: str, role: str) -> str | Image | None:
 
 def _kind(value: object, path: str) -> str:
     if "input_schema" in an_object(value, path):
-        raise of_another_api(f"{path}.input_schema", MESSAGES)
+        raise of_another_api(f"{path}.input_schema", MESSAGES_API)
     return read(value, path, "type", text, "function")
 
 
@@ -369,9 +365,9 @@ class ChunkWriter:
     def __init__(self, identity: Identity, chat: Chat, wishes: Wishes):
         self._id, self._identity, self._n, self._wishes = f"chatcmpl-{identity.token}", identity, chat.n, wishes
         # A chunk's JSON text before and after what stands in its `choices`: a delta is text between the two.
-        fingerprint = f'"system_fingerprint":"{identity.fingerprint}",' if identity.fingerprint else ""
+        way = f'"system_fingerprint":"{identity.system_fingerprint}",' if identity.system_fingerprint else ""
         self._before = (f'{{"id":"{self._id}","object":"chat.completion.chunk","created":{identity.created},'
-                        f'"model":{encode_basestring_ascii(identity.model)},{fingerprint}"choices":[')
+                        f'"model":{encode_basestring_ascii(identity.model)},{way}"choices":[')
         self._after = '],"usage":null}' if wishes.include_usage else "]}"
 
     def begin(self) -> list[Frame]:
@@ -399,7 +395,7 @@ class ChunkWriter:
         return [Frame(f'{self._before}],"usage":{json.dumps(_usage(usage))}}}'), done]
 
     def fail(self, error: ApiError) -> list[Frame]:
-        return [Frame(json.dumps(refusal(error, self._identity.request).body))]
+        return [Frame(json.dumps(openai_error(error, self._identity.request).body))]
 
     def heartbeat(self) -> Frame:
         return self._chunk(0, "{}")
@@ -407,9 +403,9 @@ class ChunkWriter:
     def body(self, replies: Sequence[ReplySoFar], usage: Usage) -> dict:
         """The completion. A call that was cut is not in it; in a stream its pieces have left, but they are no
         JSON, and so no call either."""
+        way = self._identity.system_fingerprint
         return {"id": self._id, "object": "chat.completion", "created": self._identity.created,
-                "model": self._identity.model,
-                **({"system_fingerprint": self._identity.fingerprint} if self._identity.fingerprint else {}),
+                "model": self._identity.model, **({"system_fingerprint": way} if way else {}),
                 "choices": [self._choice(index, reply) for index, reply in enumerate(replies)],
                 "usage": _usage(usage)}
 
@@ -461,11 +457,6 @@ def _usage(usage: Usage) -> dict:
         "source": usage.source}  # ours: whose count it is, upstream or estimate
 
 
-def refusal(error: ApiError, request: str) -> Answer:
-    return Answer(error.status, {"error": {"message": error.message, "type": error.type,
-                                           "param": error.param, "code": error.code}})
-
-
 _ASKED = {"model": "claude-sonnet-4-5-20250929", "messages": [{"role": "user", "content": "Hi"}]}
 _STREAM = {**_ASKED, "stream": True}
 _SAID = (Text("Hello"), Text(", world"), Usage(9, 4), Finish("stop"))
@@ -475,7 +466,7 @@ _CALLED = (ToolCall(0, "call_0123456789abcdef01234567", "get_weather", '{"city":
 CHAT_COMPLETIONS = Dialect(
     name="chat_completions", what='A completion, or chunks with `"stream": true`',
     paths=("/v1/chat/completions", "/chat/completions"),
-    parameters=PARAMETERS, parse=parse, writer=ChunkWriter, error=refusal,
+    parameters=PARAMETERS, parse=parse, writer=ChunkWriter, error=openai_error,
     examples=(
         Example("A completion", _ASKED, _SAID),
         Example("A completion with a tool call", _ASKED, _CALLED),

@@ -22,9 +22,10 @@ NO_ARGUMENTS = {"type": "object", "properties": {}}  # the schema of a tool that
 MODES = {"none": "none", "auto": "auto", "required": "required", "validated": "auto", "any": "required"}
 NO_LIMIT = -1    # what clients of local models write for it
 THINKING = ("thinking", "redacted_thinking", "reasoning")  # parts of an assistant's that are never told again
-CHAT_COMPLETIONS = "OpenAI's chat completions API: send the body to /v1/chat/completions"
-RESPONSES = "OpenAI's Responses API: send the body to /v1/responses"
-MESSAGES = "Anthropic's Messages API: send the body to /v1/messages"
+# What `of_another_api` says of a body's own API.
+CHAT_COMPLETIONS_API = "OpenAI's chat completions API: send the body to /v1/chat/completions"
+RESPONSES_API = "OpenAI's Responses API: send the body to /v1/responses"
+MESSAGES_API = "Anthropic's Messages API: send the body to /v1/messages"
 
 Check = Callable[[object, str], object]
 
@@ -228,6 +229,12 @@ def array(item: Check | None = None, low: int = 0, high: int | None = None) -> C
     return check
 
 
+def page_limit(query: dict[str, str], usual: int, most: int) -> int:
+    """How many entries of a list a page has, from 1 to `most`: the `limit` of a query, `usual` without one."""
+    limit = query.get("limit", str(usual))
+    return integer(1, most)(int(limit) if limit.isdecimal() and len(limit) < 9 else limit, "limit")
+
+
 def an_object(value: object, path: str) -> dict:
     if not isinstance(value, dict):
         raise unexpected(path, "an object", value, "invalid_type")
@@ -360,6 +367,10 @@ def are_parts(value: object, kinds: Collection[str]) -> bool:
 
 def or_string(check: Check, of_string: Check) -> Check:
     return lambda value, path: (of_string if isinstance(value, str) else check)(value, path)
+
+
+def nothing(value: dict, path: str) -> None:
+    """What a part of an assistant's thinking becomes: it is never told again."""
 
 
 def refused(value, path):

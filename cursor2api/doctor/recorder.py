@@ -27,8 +27,8 @@ class Recorder:
     def __getattr__(self, name: str):
         return getattr(self._upstream, name)
 
-    def open(self, plan: Prompt, key: str = "", **more) -> "_Stream":
-        return _Stream(self._upstream.open(plan, key, **more), self)
+    def open(self, prompt: Prompt, key: str = "", **more) -> "_Stream":
+        return _Stream(self._upstream.open(prompt, key, **more), self)
 
     def taken(self) -> tuple[bytes, list[Event]]:
         """The bytes and the events since the last time."""

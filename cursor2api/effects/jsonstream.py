@@ -56,7 +56,7 @@ class _Stop(Exception):
     """The text cannot go on as JSON; without a reason it has merely ended."""
 
 
-class _Frame:
+class _Open:
     """An open object or array. `keys` are an object's so far; `ready` says that a member may begin now,
     and `comma` is what then stands before it."""
 
@@ -74,7 +74,7 @@ class Reader:
     strings it ends the text.
     """
 
-    def __init__(self, schema: dict | bool | None = None, end: str = ""):
+    def __init__(self, schema: dict | bool | Shape | None = None, end: str = ""):
         self.over = False  # nothing more is read: the value is done or bad, or the text has ended
         self.done = False  # the value is whole
         self.ended = False  # by the end mark
@@ -84,7 +84,7 @@ class Reader:
         self._end = end
         self._text, self._at, self._eof = "", 0, False
         self._out: list[str] = []
-        self._stack: list[_Frame] = []
+        self._stack: list[_Open] = []
         self._closers = ""
         self._parser = self._read(Shape.of(schema))
 
@@ -168,7 +168,7 @@ class Reader:
         if ch == "{" or ch == "[":
             if len(self._stack) == DEPTH:
                 raise _Stop(f"nested deeper than {DEPTH} levels")
-            self._stack.append(_Frame("}" if ch == "{" else "]", shape))
+            self._stack.append(_Open("}" if ch == "{" else "]", shape))
             self._out.append(ch)
             self._at += 1
         elif ch in _QUOTES:
@@ -332,8 +332,7 @@ def _unquoted(literal, shape):
         return literal
     if not shape.allows("integer" if kind == "number" else kind) or text != text.strip():
         return literal
-    reader = Reader()
-    reader._parser = reader._read(shape)
+    reader = Reader(shape)
     value = reader.feed(text) + reader.close()
     return value if reader.done and not reader.rest else literal
 

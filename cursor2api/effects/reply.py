@@ -66,13 +66,13 @@ def _repaired(conversation, chat: Chat, prompt: Prompt, shown: str, rules: Reply
         said.seek(0)
         said.truncate()
         kept: list[Event] = []
-        left = thought = False
+        has_left = has_thought = False
         try:
             events = _recorded(whole_characters(conversation), said)
             for event in _transformed(events, chat, prompt, rules, new_id, None if last else shown):
                 kind = type(event)
                 if kind is Misfit:
-                    if not last and not left:
+                    if not last and not has_left:
                         break
                     if event.error:
                         raise event.error
@@ -81,16 +81,16 @@ def _repaired(conversation, chat: Chat, prompt: Prompt, shown: str, rules: Reply
                 elif rules.hold and kind is not Waiting:
                     kept.append(event)
                 else:
-                    if not left and (kind is Text or kind is ToolCall):
-                        left, shown = True, ""
+                    if not has_left and (kind is Text or kind is ToolCall):
+                        has_left, shown = True, ""
                         conversation.settle()
-                    thought = thought or kind is Reasoning
+                    has_thought = has_thought or kind is Reasoning
                     yield event
             else:
                 yield from kept
                 return
         except ApiError as error:
-            if left or thought and rules.expose_thinking or not conversation.renew(error):
+            if has_left or has_thought and rules.expose_thinking or not conversation.renew(error):
                 raise
             last = False
             continue

@@ -17,8 +17,9 @@ ERRORS = 10        # that are told of one value
 STEPS = 2_000_000  # that the check of one schema, or of one value, may take: about a second
 COPIED, FAILED = 100, 100  # steps for a copied node and for an error, because of the memory they need
 
-# What cannot be counted: regular expressions, of which a hostile one would hold its thread for hours; what
-# other words have not looked at; names of parts, for which jsonschema searches the schema each time.
+# Left out, because their cost cannot be counted: regular expressions (a hostile one runs for hours),
+# `unevaluated…` (jsonschema goes through all other words of the schema for them), and `$id` and anchors (it
+# searches the whole schema for them each time).
 UNCOUNTED = {"pattern", "patternProperties", "unevaluatedItems", "unevaluatedProperties", "$id", "id", "$anchor",
              "$dynamicAnchor", "$recursiveAnchor"}
 BY_NAME = {"properties", "$defs", "definitions", "dependentSchemas"}  # words whose value has a schema by name
@@ -157,7 +158,8 @@ def _short(message):
 
 
 def _countable(schema, steps):
-    """A copy of a schema without what is UNCOUNTED. Nor would be what is wrong by a schema that is false."""
+    """A copy of a schema without what is UNCOUNTED. `false` becomes NEVER, because jsonschema makes the errors of
+    `false` without a keyword, so they would not be counted."""
     if schema is False:
         return NEVER
     if isinstance(schema, list):

@@ -31,7 +31,9 @@ class Shape:
 
     @staticmethod
     def of(schema: object) -> "Shape":
-        """The shape of a value that `schema` describes."""
+        """The shape of a value that `schema` describes, or `schema` itself if it is a shape."""
+        if isinstance(schema, Shape):
+            return schema
         return _Source(schema).shape([(schema,)]) if isinstance(schema, dict) else ANYTHING
 
     def allows(self, kind: str) -> bool:

@@ -7,14 +7,15 @@ is asked for them (unmarked.py), but nothing is called without.
 reply.py calls `split_calls` once for each run. All that has come and is not yet decided is in `text`,
 and the methods of _Splitter take from its beginning:
 
-    split       lets text leave up to a mark; at an open mark it has
-    _envelope   read what stands there: white space, fences and calls, each by
-    _call       which feeds a Reader (jsonstream.py). Once the name and the brace of the arguments have come,
-    _stream     lets the arguments leave as they come, and
-    _raw        the input of a custom tool, which follows the JSON that names it and ends at the close mark: it is
-                text in which nothing is escaped. A call in another order, or several in an array, are read to
-                their end, and each leaves in one piece by
-    _leave      unless it is one that has left before.
+    split       lets text leave up to a mark. At an open mark it calls _envelope.
+    _envelope   reads what stands behind the open mark: white space, fences and calls, each by _call.
+    _call       feeds a call's JSON to a Reader (jsonstream.py). Once the name and the brace of the arguments
+                have come, it calls _stream, for a custom tool _raw. A call in another order, or several in an
+                array, are read to their end, and leave by _leave.
+    _stream     lets the arguments leave as they come.
+    _raw        lets the input of a custom tool leave. It is text in which nothing is escaped, follows the JSON
+                that names the tool and ends at the close mark.
+    _leave      lets a call leave in one piece, unless it is one that has left before.
 
 An envelope that holds no call leaves as text, behind a Misfit (`_give_back`); so reading one returns True
 for calls, False for text. Once something of a call has left it cannot become text: then what is wrong

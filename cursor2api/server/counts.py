@@ -32,7 +32,7 @@ def new_folder() -> Path | None:
         return None
 
 
-def fold(folder: Path, name: str) -> None:
+def add_ended(folder: Path, name: str) -> None:
     """Adds the counts of a worker that has ended to those of all that have; its gauges count no longer."""
     worker, ended = folder / f"{name}.json", folder / f"{ENDED}.json"
     try:
@@ -98,7 +98,7 @@ def added(rows: list[Row]) -> list[Row]:
 def _read(path: Path) -> dict[str, list]:
     try:
         content = json.loads(path.read_text())
-    except FileNotFoundError:  # it was there when the folder was read, and has been folded since
+    except FileNotFoundError:  # it was there when the folder was read, and its worker has ended since
         content = {}
     return {"names": [], "counts": [], "gauges": [], **content}
 

@@ -19,7 +19,8 @@ class Deadline:
         connection = request.environ.get("gunicorn.socket")  # only gunicorn lets us look
         self._caller = select.poll()
         if connection:
-            self._caller.register(connection, LEFT)  # a byte that nobody reads would hide it from a recv
+            # poll, not recv: recv would return an unread byte and hide that the caller has left
+            self._caller.register(connection, LEFT)
         self._record, self._service = request.record, service
         self._next = self._record.started + EVERY_S
 

@@ -33,7 +33,7 @@ class _List:
     error: ApiError | None = None
     told: float = float("-inf")
     next: float = float("-inf")
-    looked: bool = False  # somebody has waited for a list that is fixed anyway
+    waited_once: bool = False  # MODELS fixes the ids: only the first call waits LOOK_S for Cursor's details
     fetching: threading.Event | None = None
 
 
@@ -56,9 +56,10 @@ class Models:
         """The base models. Raises the upstream's ApiError while there has never been a list; `look` is called now
         and then while the first one is waited for, and may raise what ends that."""
         known = self._known(key)
-        self._refreshed(key, FETCH_S if not self._fixed else 0 if known.looked else LOOK_S, not self._fixed, look)
+        seconds = FETCH_S if not self._fixed else 0 if known.waited_once else LOOK_S
+        self._refreshed(key, seconds, not self._fixed, look)
         if self._fixed:
-            known.looked = True
+            known.waited_once = True
             return [known.models.get(id) or Model(id) for id in self._fixed]
         if not known.models and (known.error or known.fetching):
             raise _failure(known)
@@ -83,8 +84,8 @@ class Models:
     def trouble(self, seconds: float = ANSWER_S) -> ApiError | None:
         """Why there is no service: no list yet, a key that is refused, an upstream that fails or is gone.
 
-        What was heard CHECK_S ago or later holds. Of those who come then one asks the upstream, and waits for
-        that no longer than `seconds`; the others are told what is known.
+        If the last list is older than CHECK_S, or the time to try again after a failure has come, one caller asks
+        the upstream anew and waits at most `seconds`. All others, and that one after its wait, get what is known.
         """
         known = self._known("")
         if (fetching := self._begin(known, "", age=CHECK_S)):

@@ -23,7 +23,7 @@ GOOD = ("stop", "length", "tool_calls")
 SPOKEN = {"Text": Text, "Reasoning": Reasoning}
 
 
-def fingerprint(upstream: str, choice: Choice) -> str:
+def system_fingerprint(upstream: str, choice: Choice) -> str:
     """OpenAI's system_fingerprint: the same as long as a model is asked in the same way."""
     return f"fp_{_digest(upstream, choice.model.id, choice.params, choice.think, VERSION)[:12]}"
 
@@ -31,8 +31,8 @@ def fingerprint(upstream: str, choice: Choice) -> str:
 class Replay:
     """The reply to one request, and to those that are equal but for whether they are streamed.
 
-    `pairs` comes first, `end` in any case. `anew` leaves out what is kept, and `terms` are what must be equal
-    beside the chat and the model.
+    Call `pairs` once, then always `end`. With `anew` a kept reply is not used; `terms` must be equal beside the
+    chat and the model.
     """
 
     def __init__(self, store: Store, seconds: float, chat: Chat, choice: Choice, record: RequestRecord, anew: bool,
@@ -46,8 +46,10 @@ class Replay:
     def pairs(self, begin: Callable[[], Iterable[tuple[int, Event]]], look: Callable[[], None],
               seconds: float) -> Iterator[tuple[int, Event]]:
         """The (index of the choice, event) pairs of the reply that is kept; if there is none, of the one that
-        `begin` makes, which is kept then. While an equal request is answered its end is waited for: here for that
-        time, with a `look` now and then, which may raise; after it the pairs are Waiting."""
+        `begin` makes, which is kept then.
+
+        If an equal request is being answered: waits up to `seconds` for its end and calls `look` meanwhile, which
+        may raise; then returns an iterator that gives Waiting until that reply is there."""
         end = time.monotonic() + seconds
         while not self._known():
             if time.monotonic() >= end:

@@ -31,7 +31,7 @@ from ..models import Choice
 from ..state.store import Space
 from .deadline import Deadline
 from .record import RequestRecord
-from .replay import Replay, fingerprint
+from .replay import Replay, system_fingerprint
 from .request import ApiRequest, json_response, read_body
 from .service import Service
 
@@ -94,7 +94,7 @@ def _reply(dialect: Dialect, parsed: Parsed, request: ApiRequest, service: Servi
         pairs = record.counted(deadline.over(pairs), chat.stream)
         identity = _identity(choice.name, record.id, conversations[0].whole.prompt_tokens if conversations else 0)
         if chat.seed:
-            identity = replace(identity, fingerprint=fingerprint(config.upstream_in_use, choice))
+            identity = replace(identity, system_fingerprint=system_fingerprint(config.upstream_in_use, choice))
         writer = dialect.writer(identity, chat, wishes)
         unused = (dialect.effort,) * bool(chat.reasoning_effort and not choice.effort_used)
         unused += ("seed",) * bool(chat.seed and not replay)

@@ -24,7 +24,7 @@ LAST_WORDS_S = 3.0  # for error frames to leave and slots to become free
 SWEEP_EVERY_S = 1.0  # at least
 PARSED_AT_ONCE = 1_000_000  # bytes, whose values may take 25 times as much; a larger body is parsed alone
 LONG_BODY, MOMENT_S = 500_000, 0.02  # bytes; a health check takes some 5 ms
-STOP_S = 7.0  # for these and for all ends at Cursor, beyond the grace time
+STOP_S = 7.0  # beyond GRACE_S: error frames leave, then runs and agents at Cursor are ended
 
 
 @dataclass

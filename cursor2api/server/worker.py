@@ -30,14 +30,17 @@ class Worker(ThreadWorker):
             return self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
         with self.shortage:
             return super().enqueue_req(conn)
-        self.nr_conns -= 1  # No thread was to be had. A running one takes the request, but tells of no end.
+        # No thread could be started. The pool has the request all the same, and a thread that becomes idle handles
+        # it, but gunicorn's finish_request, which counts connections down, is not called after it.
+        self.nr_conns -= 1
 
     def handle(self, conn):
         if conn.parser is None:
             conn.init()
             conn.parser.unreader = IterUnreader(())
         conn.parser.unreader.iter = received(conn.sock, conn.timeout, lambda: not self.alive)
-        if not (goes_on := super().handle(conn)):  # Here the caller's end is waited for: the loop has others.
+        # gunicorn's loop would wait until the caller has closed, and hold up all others: this thread waits.
+        if not (goes_on := super().handle(conn)):
             wait = min(2.0, max(0.1, conn.timeout - time.monotonic()))
             util.close_graceful(conn.sock, wait, self.wsgi.service.config.max_body_bytes)
             conn.close = lambda graceful=False: None

@@ -235,7 +235,7 @@ class Bridge:
             elif event == "heartbeat":
                 yield {}
             elif event == "interaction_update" and data["type"] == "turn-ended":
-                usage = {name: count for name, count in data["usage"].items()}
+                usage = dict(data["usage"])
                 yield said("usage", usage=usage)
             elif event == "error":
                 raise Failure(data.get("code") or "unknown", data["message"])

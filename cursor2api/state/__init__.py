@@ -19,7 +19,8 @@
 
   count(name, most) -> float    counts a request: 0.0, or the seconds until there may be one more within a minute
   hold(name, holder, held, most) -> bool  `holder` now has `held` of the `most` (None: any number) that all may
-                       have together, and has it for LEASE_S, unless it says so anew; False changes nothing
+                       have together; False changes nothing. The hold ends after LEASE_S unless the holder
+                       calls `hold` again
 
   open(folder)         called once in each process, after the fork; `folder` is the instance's own, None for none
   tidy()               forgets what is over

@@ -6,8 +6,8 @@ An adapter has `name` and
   sweep(age)         deletes what a crash left, older than `age` seconds
   left()             ids of what this service has upstream, at work or left by a crash
   share(folder)      called once in each process, after the fork: what its workers have in common is in the folder
-  retire()           from now on nobody else begins to use what is this process's
-  close(seconds)     returns when nothing is left running, or after that time: then the log tells what is
+  retire()           from now on no other process begins to use this one's bridge
+  close(seconds)     returns when nothing is left running, or after that time: then the cloud adapter logs what is
 where `key` is the caller's own, or "" for the gateway's, and runs with one `queue` are heard side by side.
 An adapter whose agents can be kept has also
   open(..., agent=name)    a Run on an agent that is there and idle

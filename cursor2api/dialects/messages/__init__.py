@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 from ...errors import UpstreamCut
 from ...events import Finish, Text, ToolCall, Usage
 from .. import Answer, Asked, Dialect, Example, ModelForm, Route
-from ..checks import integer, one_of
+from ..checks import one_of, page_limit
 from .writer import MessageWriter, refusal
 from .parse import PARAMETERS, parse
 
@@ -28,8 +28,7 @@ def _model(model: dict) -> dict:
 
 def _page(models: list[dict], query: dict[str, str]) -> dict:
     """The models behind `after_id` or before `before_id`, at most `limit` of them."""
-    limit = query.get("limit", str(PAGE))
-    limit = integer(1, MOST)(int(limit) if limit.isdecimal() and len(limit) < 9 else limit, "limit")
+    limit = page_limit(query, PAGE, MOST)
     ids = [model["id"] for model in models]
     low, high, before = 0, limit, False
     if "after_id" in query:

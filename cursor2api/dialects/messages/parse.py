@@ -10,9 +10,9 @@ from itertools import chain
 from ...chat import Chat, Format, Image, Message, Tool, ToolChoice, WholeCall
 from ...errors import BadRequest
 from .. import Options, Parsed
-from ..checks import (CHAT_COMPLETIONS, Check, Parameter, an_object, are_parts, array, boolean, distinct, either,
-                      image_block, integer, json_text, member, members, number, of_another_api, one_of, or_string,
-                      read, read_parameters, refused, string, text, tool_name, tree, unexpected)
+from ..checks import (CHAT_COMPLETIONS_API, Check, Parameter, an_object, are_parts, array, boolean, distinct,
+                      either, image_block, integer, json_text, member, members, nothing, number, of_another_api,
+                      one_of, or_string, read, read_parameters, refused, string, text, tool_name, tree, unexpected)
 
 MAX_STOPS = 100
 MAX_STOP = 4096  # characters of a stop sequence
@@ -226,15 +226,11 @@ def _reference(value: dict, path: str) -> str:
     return f"The tool {read(value, path, 'tool_name', text)} can now be called."
 
 
-def _nothing(value: dict, path: str) -> None:
-    """Thinking is never told again."""
-
-
 _TEXT = {"text": member("text", text)}
 _SHOWN = {**_TEXT, "image": _image, "search_result": _search_result}
 _BLOCKS = {
     "user": {**_SHOWN, "document": _document, "tool_result": _result},
-    "assistant": {**_TEXT, "tool_use": _call, "thinking": _nothing, "redacted_thinking": _nothing},
+    "assistant": {**_TEXT, "tool_use": _call, "thinking": nothing, "redacted_thinking": nothing},
     "system": _TEXT,
     "tool_result": {**_SHOWN, "document": _document_of_a_result, "tool_reference": _reference}}
 
@@ -255,7 +251,7 @@ def _tools(offered: list[dict], loaded: set[str]) -> tuple[tuple[Tool, ...], tup
     kinds = [read(tool, f"tools[{i}]", "type", text, "custom") for i, tool in enumerate(offered)]
     if offered and "custom" not in kinds:
         if kinds[0] == "function":
-            raise of_another_api("tools[0].type", CHAT_COMPLETIONS)
+            raise of_another_api("tools[0].type", CHAT_COMPLETIONS_API)
         raise unexpected("tools[0].type", "custom, because Anthropic's own tools cannot run here", kinds[0],
                          "unsupported_value")
     shown = []

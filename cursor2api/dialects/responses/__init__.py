@@ -2,22 +2,17 @@
 
 from dataclasses import replace
 
-from .. import Answer, Asked, Dialect, Example, Route
+from .. import Answer, Asked, Dialect, Example, Route, openai_error
 from ...errors import ApiError, UpstreamCut
 from ...events import Finish, Text, ToolCall, Usage
 from .parse import PARAMETERS, parse
 from .stored import cancel, delete, input_items, show
-from .writer import ResponseWriter
-
-
-def refusal(error: ApiError, request: str) -> Answer:
-    return Answer(error.status, {"error": {"message": error.message, "type": error.type,
-                                           "param": error.param, "code": error.code}})
+from .writer import ResponseWriter, retry_may_mend
 
 
 def fails_in_stream(error: ApiError) -> bool:
     """Codex asks again after any 5xx, up to 30 times: what no retry mends is an event that stops it."""
-    return error.status >= 500 and error.retry_after is None
+    return error.status >= 500 and not retry_may_mend(error)
 
 
 def input_tokens(asked: Asked) -> Answer:
@@ -43,7 +38,7 @@ _CALLED = (ToolCall(0, "call_0123456789abcdef01234567", "get_weather", '{"city":
 RESPONSES = Dialect(
     name="responses", what='A response, or events with `"stream": true`',
     paths=("/v1/responses", "/responses"),
-    parameters=PARAMETERS, parse=parse, writer=ResponseWriter, error=refusal, fails_in_stream=fails_in_stream,
+    parameters=PARAMETERS, parse=parse, writer=ResponseWriter, error=openai_error, fails_in_stream=fails_in_stream,
     effort="reasoning.effort",
     examples=(
         Example("A response", _ASKED, _SAID),

@@ -15,9 +15,9 @@ from functools import partial
 from ...chat import Chat, Format, Image, Message, Tool, ToolChoice, WholeCall
 from ...errors import BadRequest
 from .. import Options, Parsed
-from ..checks import (CHAT_COMPLETIONS, FREE_TEXT, MODES, NO_ARGUMENTS, NO_LIMIT, THINKING, Parameter, an_object,
-                      are_parts, arguments, array, boolean, format_name, image_block, image_by_url, integer,
-                      json_text, members, metadata, number, of_another_api, one_of, or_string, read,
+from ..checks import (CHAT_COMPLETIONS_API, FREE_TEXT, MODES, NO_ARGUMENTS, NO_LIMIT, THINKING, Parameter,
+                      an_object, are_parts, arguments, array, boolean, format_name, image_block, image_by_url,
+                      integer, json_text, members, metadata, number, of_another_api, one_of, or_string, read,
                       read_parameters, refused, shown, string, text, tool_name, tree, unexpected)
 from .stored import earlier_items, keep, referred
 
@@ -120,7 +120,7 @@ class Wishes:
 def parse(body: dict, options: Options) -> Parsed:
     """The chat that a body asks for. Raises BadRequest with the `param` that is wrong."""
     if all(body.get(name) is None for name in ("input", "previous_response_id")) and body.get("messages"):
-        raise of_another_api("messages", CHAT_COMPLETIONS)
+        raise of_another_api("messages", CHAT_COMPLETIONS_API)
     given, ignored = read_parameters(body, PARAMETERS, options.strict_params)
     own, items = _items(given, options)
     tools, declared, left_out = _tools(given["tools"], items)
@@ -290,7 +290,9 @@ def _file(part: dict, path: str) -> str:
 # Tools
 
 _TOOLS = ("function", "custom", "tool_search")  # that the model is shown one by one
-_ALONE = re.compile(r"web_search\w*|image_generation|tool_search", re.ASCII)  # others may not be left out alone
+# A request with no other tools than these is served without tools; with only other unknown ones, or these and such
+# ones, it is a 400.
+_MAY_BE_ALONE = re.compile(r"web_search\w*|image_generation|tool_search", re.ASCII)
 
 
 def _tools(tools: list, items: list[Placed]) -> tuple[tuple[Tool, ...], dict[str, Declared], tuple[str, ...]]:
@@ -305,7 +307,7 @@ def _tools(tools: list, items: list[Placed]) -> tuple[tuple[Tool, ...], dict[str
             found |= _of_namespace(tool, path)
         elif kind in _TOOLS and not (kind == "tool_search" and tool.get("execution") != "client"):
             found |= _tool(tool, path)
-        elif _ALONE.fullmatch(kind):
+        elif _MAY_BE_ALONE.fullmatch(kind):
             left_out += f"{path}: {kind}",
         else:
             left_out += path,

@@ -10,7 +10,7 @@ import re
 
 from ...errors import ApiError, BadRequest
 from .. import Answer, Asked, Options
-from ..checks import integer, one_of
+from ..checks import one_of, page_limit
 
 MOST, LONGEST = 1000, 20_000_000  # responses that one goes on from, and the bytes of these
 _ITEM = re.compile(r"[a-z]+_([0-9a-z]+)_i?[0-9]+")  # the ids of a response's items; inputs have an i
@@ -108,8 +108,7 @@ def cancel(asked: Asked) -> Answer:
 
 def input_items(asked: Asked) -> Answer:
     items, query = _asked_for(asked)["input"], asked.query
-    limit, after = query.get("limit", "20"), query.get("after")
-    limit = integer(1, 100)(int(limit) if limit.isdecimal() and len(limit) < 9 else limit, "limit")
+    limit, after = page_limit(query, 20, 100), query.get("after")
     if one_of("asc", "desc")(query.get("order", "desc"), "order") == "desc":
         items = items[::-1]
     if after is not None:

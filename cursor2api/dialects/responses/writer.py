@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ...chat import Chat, WholeCall
 from ...errors import ApiError, UpstreamCut, UpstreamTimeout
 from ...events import Event, Finish, Reasoning, Text, ToolCall, Usage
-from ...fold import ReplySoFar
+from ...fold import ReplySoFar, is_cut
 from .. import Frame, Identity
 from .parse import Wishes
 
@@ -22,25 +22,26 @@ INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 Part = Text | Reasoning | WholeCall
 
 
-class Words(NamedTuple):
-    """What the API calls an item of one kind, its parts and their deltas; `empty` is the member that fills up."""
+class WireNames(NamedTuple):
+    """What the API calls an item of one kind, its parts and their deltas. `empty`: the member that is empty in
+    output_item.added; `place`: JSON text of the part's index; `more`: JSON text of what a delta has besides."""
 
     id: str
     empty: dict
     part: str = ""
     place: str = ""
     delta: str = ""
-    more: str = ""  # JSON text of what a delta also has
+    more: str = ""
 
 
-WORDS = {
-    Text: Words("msg", {"content": []}, "response.content_part", '"content_index":0', "response.output_text",
-                ',"logprobs":[]'),
-    Reasoning: Words("rs", {"summary": []}, "response.reasoning_summary_part", '"summary_index":0',
-                     "response.reasoning_summary_text"),
-    "function": Words("fc", {"arguments": ""}, delta="response.function_call_arguments"),
-    "custom": Words("ctc", {"input": ""}, delta="response.custom_tool_call_input"),
-    "tool_search": Words("tsc", {"arguments": {}})}
+WIRE_NAMES = {
+    Text: WireNames("msg", {"content": []}, "response.content_part", '"content_index":0', "response.output_text",
+                    ',"logprobs":[]'),
+    Reasoning: WireNames("rs", {"summary": []}, "response.reasoning_summary_part", '"summary_index":0',
+                         "response.reasoning_summary_text"),
+    "function": WireNames("fc", {"arguments": ""}, delta="response.function_call_arguments"),
+    "custom": WireNames("ctc", {"input": ""}, delta="response.custom_tool_call_input"),
+    "tool_search": WireNames("tsc", {"arguments": {}})}
 
 
 class Item:
@@ -71,8 +72,8 @@ class ResponseWriter:
         self._items = 0  # that have begun
         self._open: Item | None = None  # a run of text or thinking
         self._call: Item | None = None  # the last call
-        self._calling = False  # it has had the last word
-        self._whole: list[Item] = []  # calls
+        self._call_is_last = False  # nothing but thinking has come since the last call
+        self._ended_calls: list[Item] = []
         self._done: dict[int, str] = {}  # JSON texts of the items that are done, by index
         self._finish = Finish("stop")
         # What repeats the request can be large: its JSON text is made once.
@@ -100,9 +101,10 @@ class ResponseWriter:
 
     def end(self, usage: Usage) -> list[Frame]:
         frames = self._close(self._status)
-        if self._call and not (self._calling and self._finish.reason == "length" and _is_cut(self._call)):
+        call = self._call
+        if call and not (self._call_is_last and self._finish.reason == "length" and is_cut(call.kind, call.said)):
             frames += self._close_call()
-        for item in self._whole:
+        for item in self._ended_calls:
             frames.append(self._item_done(item))
         response = self._kept(self._response(self._status, usage))
         return [*frames, self._frame(f"response.{self._status}", f'"response":{response}')]
@@ -134,41 +136,41 @@ class ResponseWriter:
         if self._open is None or self._open.kind is not kind:
             frames = self._close()
             self._open = Item(kind)
-        self._calling = self._calling and kind is Reasoning
-        item, words = self._open, WORDS[kind]
+        self._call_is_last = self._call_is_last and kind is Reasoning
+        item, names = self._open, WIRE_NAMES[kind]
         item.pieces.append(text)
         if item.index is None:
             if not (text := item.said).strip():
                 return frames
-            frames += self._begin(item, words)
-            item.after += f",{words.place}"
-            frames.append(self._frame(f"{words.part}.added", f'{item.after},"part":{_part(kind, "")}'))
-            item.after += f'{words.more},"delta":'
+            frames += self._begin(item, names)
+            item.after += f",{names.place}"
+            frames.append(self._frame(f"{names.part}.added", f'{item.after},"part":{_part(kind, "")}'))
+            item.after += f'{names.more},"delta":'
         self._number += 1
         data = f"{item.before}{self._number - 1},{item.after}{quoted(text)}}}"
-        return [*frames, Frame(data, f"{words.delta}.delta")]
+        return [*frames, Frame(data, f"{names.delta}.delta")]
 
     def _say_of_call(self, event: ToolCall) -> list[Frame]:
         frames = []
         if event.id is not None:
             frames = [*self._close(), *self._close_call()]
             self._call = Item(self._declared[event.name].kind, WholeCall(event.id, event.name, "", event.kind))
-            frames += self._begin(self._call, WORDS[self._call.kind])
+            frames += self._begin(self._call, WIRE_NAMES[self._call.kind])
             self._call.after += ',"delta":'
-        item, self._calling = self._call, True
+        item, self._call_is_last = self._call, True
         item.pieces.append(event.arguments)
         if event.arguments and item.kind != "tool_search":
             self._number += 1
             frames.append(Frame(f"{item.before}{self._number - 1},{item.after}{quoted(event.arguments)}}}",
-                                f"{WORDS[item.kind].delta}.delta"))
+                                f"{WIRE_NAMES[item.kind].delta}.delta"))
         return frames
 
-    def _begin(self, item: Item, words: Words) -> list[Frame]:
+    def _begin(self, item: Item, names: WireNames) -> list[Frame]:
         item.index = self._items
         self._items += 1
-        item.before = f'{{"type":"{words.delta}.delta","sequence_number":'
-        item.after = f'"item_id":"{self._item_id(item.index, words)}","output_index":{item.index}'
-        begun = {**self._item(item.index, item.part, "in_progress"), **words.empty}
+        item.before = f'{{"type":"{names.delta}.delta","sequence_number":'
+        item.after = f'"item_id":"{self._item_id(item.index, names)}","output_index":{item.index}'
+        begun = {**self._item(item.index, item.part, "in_progress"), **names.empty}
         return [self._frame("response.output_item.added",
                             f'"output_index":{item.index},"item":{json.dumps(begun)}')]
 
@@ -177,10 +179,10 @@ class ResponseWriter:
         item, self._open = self._open, None
         if item is None or item.index is None:
             return []
-        words = WORDS[item.kind]
-        at = f'"item_id":"{self._item_id(item.index, words)}","output_index":{item.index},{words.place}'
-        return [self._frame(f"{words.delta}.done", f'{at}{words.more},"text":{quoted(item.said)}'),
-                self._frame(f"{words.part}.done", f'{at},"part":{_part(item.kind, item.said)}'),
+        names = WIRE_NAMES[item.kind]
+        at = f'"item_id":"{self._item_id(item.index, names)}","output_index":{item.index},{names.place}'
+        return [self._frame(f"{names.delta}.done", f'{at}{names.more},"text":{quoted(item.said)}'),
+                self._frame(f"{names.part}.done", f'{at},"part":{_part(item.kind, item.said)}'),
                 self._item_done(item, status)]
 
     def _close_call(self) -> list[Frame]:
@@ -188,15 +190,15 @@ class ResponseWriter:
         item, self._call = self._call, None
         if item is None:
             return []
-        self._whole.append(item)
-        words = WORDS[item.kind]
-        at = f'"item_id":"{self._item_id(item.index, words)}","output_index":{item.index}'
+        self._ended_calls.append(item)
+        names = WIRE_NAMES[item.kind]
+        at = f'"item_id":"{self._item_id(item.index, names)}","output_index":{item.index}'
         if item.kind == "tool_search":
             return []
         if item.kind == "custom":
-            return [self._frame(f"{words.delta}.done", f'{at},"input":{quoted(item.said)}')]
+            return [self._frame(f"{names.delta}.done", f'{at},"input":{quoted(item.said)}')]
         name = self._declared[item.call.name].name
-        return [self._frame(f"{words.delta}.done", f'{at},"name":{quoted(name)},"arguments":{quoted(item.said)}')]
+        return [self._frame(f"{names.delta}.done", f'{at},"name":{quoted(name)},"arguments":{quoted(item.said)}')]
 
     def _item_done(self, item: Item, status: str = "completed") -> Frame:
         text = self._done[item.index] = json.dumps(self._item(item.index, item.part, status))
@@ -205,13 +207,13 @@ class ResponseWriter:
     def _item(self, index: int, part: Part, status: str) -> dict:
         kind = type(part)
         if kind is Text:
-            return {"id": self._item_id(index, WORDS[Text]), "type": "message", "status": status,
+            return {"id": self._item_id(index, WIRE_NAMES[Text]), "type": "message", "status": status,
                     "role": "assistant", "content": [_content(Text, part.text)]}
         if kind is Reasoning:
-            return {"id": self._item_id(index, WORDS[Reasoning]), "type": "reasoning",
+            return {"id": self._item_id(index, WIRE_NAMES[Reasoning]), "type": "reasoning",
                     "summary": [_content(Reasoning, part.text)], "encrypted_content": None}
         tool = self._declared[part.name]
-        item = {"id": self._item_id(index, WORDS[tool.kind]), "type": f"{tool.kind}_call", "status": status,
+        item = {"id": self._item_id(index, WIRE_NAMES[tool.kind]), "type": f"{tool.kind}_call", "status": status,
                 "call_id": part.id}
         if tool.kind == "tool_search":  # its arguments are an object, and begin as one
             return {**item, "execution": "client", "arguments": json.loads(part.arguments or "{}")}
@@ -220,8 +222,8 @@ class ResponseWriter:
             item["type"], said = "custom_tool_call", {"name": tool.name, "input": part.arguments}
         return item | said | ({"namespace": tool.namespace} if tool.namespace else {})
 
-    def _item_id(self, index: int, words: Words) -> str:
-        return f"{words.id}_{self._identity.token}_{index}"
+    def _item_id(self, index: int, names: WireNames) -> str:
+        return f"{names.id}_{self._identity.token}_{index}"
 
     # Frames
 
@@ -268,23 +270,16 @@ def _part(kind: type, text: str) -> str:
     return json.dumps(_content(kind, text))
 
 
-def _is_cut(item: Item) -> bool:
-    """Whether a reply that was cut, was cut within this call, its last one."""
-    if item.kind == "custom":
-        return True
-    try:
-        json.loads(item.said)
-    except ValueError:
-        return True
-    return False
+def retry_may_mend(error: ApiError) -> bool:
+    """Also a stream that was cut and an upstream that was silent, although nobody knows how long to wait."""
+    return error.retry_after is not None or isinstance(error, (UpstreamCut, UpstreamTimeout))
 
 
 def _code(error: ApiError) -> str:
     """What an agent goes by: it asks again unless the prompt is said to be invalid."""
     if error.status == 429:
         return "rate_limit_exceeded"
-    again = error.retry_after is not None or isinstance(error, (UpstreamCut, UpstreamTimeout))
-    return "server_error" if again else "invalid_prompt"
+    return "server_error" if retry_may_mend(error) else "invalid_prompt"
 
 
 def _message(error: ApiError) -> str:

@@ -79,7 +79,7 @@ class Agent:
     slash, and its bridge's id. The bridge drops a run's stream when its connection ends, and then knows no more
     how to cancel it: so a run is cancelled first, and its stream read to the end."""
 
-    patient = False  # what ends this, as the call that a Run holds, is `end`
+    patient = False  # A Run holds this Agent in the place of an Exchange: it reads `patient` and calls `end`.
 
     def __init__(self, sdk: Sdk, key: str = "", name: str = ""):
         self._sdk, self._key, self._own = sdk, key or sdk.api_key, bool(key)
@@ -255,7 +255,8 @@ class Agent:
             stream.close()
 
     def _cancel(self, run_id: str) -> None:
-        """The thread that does so for `end` can come late, when the agent has its next run."""
+        """Cancels this run if it still goes on. The thread that `end` starts may come late; the id keeps it from
+        cancelling the next run."""
         if run_id in self._at_work:
             self._at_work.discard(run_id)
             self._tidy("CancelRun", runId=run_id, agentId=self._id)

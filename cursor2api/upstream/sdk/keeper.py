@@ -35,7 +35,7 @@ class Failed(Exception):
     """The message says why there is no bridge."""
 
 
-class Kept:
+class BridgeProcess:
     """One bridge. `status` is None while it runs, then its exit status."""
 
     def __init__(self, command: list[str], user: pwd.struct_passwd, folder: Path, backend: str):
@@ -125,7 +125,7 @@ def _signal(id: int, number: int) -> None:
         pass
 
 
-def keep(bridge: Kept, wake: int, start: float) -> None:
+def keep(bridge: BridgeProcess, wake: int, start: float) -> None:
     """Returns when the worker or the bridge has gone; `start` is how long it may take to be ready."""
     said, line, deadline = b"", None, time.monotonic() + start
     with selectors.DefaultSelector() as selector:
@@ -175,7 +175,7 @@ def main() -> int:
         LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     folder, bridge = Path(tempfile.mkdtemp(prefix="cursor2api-bridge-", dir=options.temp or None)), None
     try:
-        bridge = Kept(options.command, user, folder, os.environ.get(BACKEND, ""))
+        bridge = BridgeProcess(options.command, user, folder, os.environ.get(BACKEND, ""))
         keep(bridge, wake, options.start)
         return 1 if bridge.status else 0
     except (Failed, OSError, KeyError, ValueError) as error:
