@@ -40,7 +40,7 @@ def test_what_the_page_gets_has_the_words_that_it_replaces_and_no_context(client
         filled = filled.replace(word, value)
     assert not re.search(r"__[A-Z]+__|None", filled)
     assert client.name == "zed" or not re.search(r"\b(200|136)_?000\b", filled)  # Zed wants a number
-    assert row.keys() == {"name", "title", "files", "run", "turn_off", "notes"}
+    assert row.keys() == {"name", "title", "files", "run", "turn_off", "cannot"}
 
 
 @every_client

@@ -54,7 +54,7 @@ PIXEL = ("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChw
 CLIENT = {"name": "opencode", "title": "OpenCode", "files": [{
     "path": "~/.config/opencode/opencode.json", "language": "json",
     "text": '{"baseURL": "__ADDRESS__/v1", "apiKey": "__KEY__", "model": "__MODEL__"}'}],
-    "run": "opencode", "turn_off": ["Remove the file."], "notes": ["It cannot <b>fly</b>."]}
+    "run": "opencode", "turn_off": ["Remove the file."], "cannot": ["It cannot <b>fly</b>."]}
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,8 @@ class File:
 class Client:
     """One client. `run` is the command that starts it with these files; None where it is no command.
 
-    `turn_off` and `notes` are sentences: what costs more than it is worth here, and what is good to know.
+    `turn_off` and `cannot` are sentences: what costs more than it is worth here; what does not work here, or else
+    is good to know.
     `tried` says with which version the tests had it work; it is empty where they cannot run it.
     """
 
@@ -60,7 +61,7 @@ class Client:
     files: Callable[[Gateway], tuple[File, ...]]
     run: str | None
     turn_off: tuple[str, ...]
-    notes: tuple[str, ...]
+    cannot: tuple[str, ...]
     tried: str
 
     def command(self, gateway: Gateway) -> str | None:
@@ -70,7 +71,7 @@ class Client:
     def sentences(self) -> list[tuple[str, tuple[str, ...]]]:
         """What is to be read, under a title each."""
         return [(title, sentences) for title, sentences in (
-            ("Turn off", self.turn_off), ("Good to know", self.notes)) if sentences]
+            ("Turn off", self.turn_off), ("Good to know", self.cannot)) if sentences]
 
 
 def json_text(value: object) -> str:

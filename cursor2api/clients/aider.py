@@ -24,5 +24,5 @@ CLIENT = Client(
     "aider", "aider", files, "aider",
     turn_off=("Commits by aider: each message is a request that costs an agent of its own. "
               "The file turns them off; write /commit for one.",),
-    notes=(),
+    cannot=(),
     tried="aider 0.86.2")

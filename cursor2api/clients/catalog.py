@@ -14,9 +14,9 @@ BLANK = Gateway("__ADDRESS__", "__KEY__", (Model("__MODEL__"),))
 
 
 def as_data(translated: Callable[[str], str] = str) -> dict:
-    """What /clients.json has: {"clients": [{"name", "title", "files", "run", "turn_off", "notes"}]}, the last two
+    """What /clients.json has: {"clients": [{"name", "title", "files", "run", "turn_off", "cannot"}]}, the last two
     being sentences."""
     return {"clients": [
         {"name": client.name, "title": client.title, "files": [asdict(file) for file in client.files(BLANK)],
          "run": client.run, "turn_off": [*map(translated, client.turn_off)],
-         "notes": [*map(translated, client.notes)]} for client in CLIENTS]}
+         "cannot": [*map(translated, client.cannot)]} for client in CLIENTS]}

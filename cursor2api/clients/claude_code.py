@@ -20,9 +20,9 @@ CLIENT = Client(
     turn_off=("Titles in the terminal: each is a request beside the first message and costs an agent of its "
               "own. The file turns them off.",
               "Thinking makes each reply take longer: MAX_THINKING_TOKENS=0 turns it off."),
-    notes=("A conversation that is longer than the service's MAX_INPUT_LENGTH is refused, and Claude Code then "
-           "compacts it. Its own instructions have about 100,000 characters, so set MAX_INPUT_LENGTH to what the "
-           "models take: four characters are a token.",
-           "Web search does not work, because Anthropic's servers would do it.",
-           "PDFs cannot be read."),
+    cannot=("A conversation that is longer than the service's MAX_INPUT_LENGTH is refused, and Claude Code then "
+            "compacts it. Its own instructions have about 100,000 characters, so set MAX_INPUT_LENGTH to what the "
+            "models take: four characters are a token.",
+            "Web search does not work, because Anthropic's servers would do it.",
+            "PDFs cannot be read."),
     tried="Claude Code 2.1.332")

@@ -17,6 +17,6 @@ def files(gateway: Gateway) -> tuple[File, ...]:
 CLIENT = Client(
     "cline", "Cline", files, "cline",
     turn_off=(),
-    notes=("The file is for the command line. In the extension for VS Code choose OpenAI Compatible, and enter "
-           "the same base URL, key and model.",),
+    cannot=("The file is for the command line. In the extension for VS Code choose OpenAI Compatible, and enter "
+            "the same base URL, key and model.",),
     tried="Cline CLI 3.0.65")

@@ -29,9 +29,9 @@ CLIENT = Client(
     turn_off=("Recaps: each is a request that costs an agent of its own. The file turns them off.",
               "Titles: Codex asks for one at the first message in a terminal, and 0.171 has no switch for it; "
               "codex exec does not ask."),
-    notes=("Web search does not work. The file turns it off.",
-           "Codex says that it has no metadata of the model: it then uses its own for unknown models, which "
-           "offers no apply_patch, so files are written by commands.",
-           "In a long silence Codex gives up if the service has HEARTBEAT=comment or HEARTBEAT=off.",
-           "Versions before 0.134 know no such profile: put the lines into ~/.codex/config.toml there."),
+    cannot=("Web search does not work. The file turns it off.",
+            "Codex says that it has no metadata of the model: it then uses its own for unknown models, which "
+            "offers no apply_patch, so files are written by commands.",
+            "In a long silence Codex gives up if the service has HEARTBEAT=comment or HEARTBEAT=off.",
+            "Versions before 0.134 know no such profile: put the lines into ~/.codex/config.toml there."),
     tried="Codex CLI 0.171.0")

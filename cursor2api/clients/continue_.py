@@ -34,5 +34,5 @@ CLIENT = Client(
     turn_off=("Session titles, in the settings of its extension: each costs an agent of its own.",
               "cn asks for a title too, at the first message in a terminal, and has no switch for it; cn -p does "
               "not ask."),
-    notes=("Completion while you type is left out, because it would start an agent at each pause.",),
+    cannot=("Completion while you type is left out, because it would start an agent at each pause.",),
     tried="Continue CLI 1.5.47")

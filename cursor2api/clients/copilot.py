@@ -17,5 +17,5 @@ def files(gateway: Gateway) -> tuple[File, ...]:
 CLIENT = Client(
     "copilot", "Copilot CLI", files, ". ~/.copilot/cursor2api.sh && copilot",
     turn_off=(),
-    notes=(),
+    cannot=(),
     tried="Copilot CLI 1.0.102")

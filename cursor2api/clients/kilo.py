@@ -12,6 +12,6 @@ CLIENT = Client(
     "kilo", "Kilo Code", files, "kilo",
     turn_off=("Titles of sessions: each is a request beside the first message and costs an agent of its own. "
               "The file turns them off.",),
-    notes=("Versions of the extension that want every reply to call a tool need KILO_TOOL_STRICT=true in the "
-           "service.",),
+    cannot=("Versions of the extension that want every reply to call a tool need KILO_TOOL_STRICT=true in the "
+            "service.",),
     tried="Kilo Code CLI 7.7.7")

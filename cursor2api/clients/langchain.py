@@ -20,8 +20,8 @@ print(model.invoke("Hello").content)
 CLIENT = Client(
     "langchain", "LangChain", files, "python agent.py",
     turn_off=(),
-    notes=("LangChain mends the JSON of a call that was cut, and takes it for a call: with TOOL_STREAMING=whole "
-           "the service sends nothing of such a call.",
-           "ChatOpenAI does not show the thinking in reasoning_content.",
-           "OpenAIEmbeddings does not work, because the service has no embeddings."),
+    cannot=("LangChain mends the JSON of a call that was cut, and takes it for a call: with TOOL_STREAMING=whole "
+            "the service sends nothing of such a call.",
+            "ChatOpenAI does not show the thinking in reasoning_content.",
+            "OpenAIEmbeddings does not work, because the service has no embeddings."),
     tried="langchain-openai 1.7.3")

@@ -25,6 +25,6 @@ endpoints:
 CLIENT = Client(
     "librechat", "LibreChat", files, None,
     turn_off=("Titles of conversations: each costs an agent of its own. The file turns them off.",),
-    notes=("In its container 127.0.0.1 is the container itself: write host.docker.internal, and set API_KEY "
-           "and HOST=0.0.0.0 for this service.",),
+    cannot=("In its container 127.0.0.1 is the container itself: write host.docker.internal, and set API_KEY "
+            "and HOST=0.0.0.0 for this service.",),
     tried="")

@@ -20,6 +20,6 @@ def files(gateway: Gateway) -> tuple[File, ...]:
 CLIENT = Client(
     "llm", "llm", files, "llm -m cursor2api/__MODEL__ 'Hello'",
     turn_off=(),
-    notes=("On macOS the folder is ~/Library/Application Support/io.datasette.llm; `dirname $(llm logs path)` "
-           "prints it.",),
+    cannot=("On macOS the folder is ~/Library/Application Support/io.datasette.llm; `dirname $(llm logs path)` "
+            "prints it.",),
     tried="llm 0.36")

@@ -18,7 +18,7 @@ CLIENT = Client(
     "open-webui", "Open WebUI", files, ". ./open-webui.sh && open-webui serve",
     turn_off=("Titles, tags, follow-up questions, completion and queries for a search: each is a request "
               "beside the chat and costs an agent of its own. The file turns them off.",),
-    notes=("It reads these variables at its first start only; later its own settings page decides.",
-           "In a container 127.0.0.1 is the container itself: give the variables with docker run -e, with "
-           "host.docker.internal in the address, and set API_KEY and HOST=0.0.0.0 for this service."),
+    cannot=("It reads these variables at its first start only; later its own settings page decides.",
+            "In a container 127.0.0.1 is the container itself: give the variables with docker run -e, with "
+            "host.docker.internal in the address, and set API_KEY and HOST=0.0.0.0 for this service."),
     tried="")

@@ -29,5 +29,5 @@ console.log(reply.choices[0].message.content);
 CLIENT = Client(
     "openai", "OpenAI SDKs", files, "python chat.py",
     turn_off=(),
-    notes=("There are no embeddings, generated images, audio, files or batches.",),
+    cannot=("There are no embeddings, generated images, audio, files or batches.",),
     tried="openai for Python 3.54.0, for JavaScript 7.59.0")

@@ -27,5 +27,5 @@ CLIENT = Client(
     "opencode", "OpenCode", files, "opencode",
     turn_off=("Titles of sessions: each is a request beside the first message and costs an agent of its own. "
               "The file turns them off.",),
-    notes=(),
+    cannot=(),
     tried="OpenCode 1.18.33")

@@ -20,5 +20,5 @@ CLIENT = Client(
     "qwen", "Qwen Code", files, "qwen",
     turn_off=("Suggestions of what to ask next, and its own memory, for which it asks after each conversation: "
               "each costs an agent of its own. The file turns them off.",),
-    notes=(),
+    cannot=(),
     tried="Qwen Code 0.15.10")

@@ -18,6 +18,6 @@ def files(gateway: Gateway) -> tuple[File, ...]:
 CLIENT = Client(
     "roo", "Roo Code", files, None,
     turn_off=("Enhance Prompt: each use is a request that costs an agent of its own.",),
-    notes=("Roo Code reads the file only when you import it: Settings, About Roo Code, Import.",
-           "Codebase indexing does not work, because the service has no embeddings."),
+    cannot=("Roo Code reads the file only when you import it: Settings, About Roo Code, Import.",
+            "Codebase indexing does not work, because the service has no embeddings."),
     tried="")

@@ -19,5 +19,5 @@ CLIENT = Client(
     "zed", "Zed", files, "CURSOR2API_API_KEY=__KEY__ zed",
     turn_off=("Titles of threads: Zed asks for one at the first message, which costs an agent of its own. There "
               "is no switch for it; agent.thread_summary_model can name a model of another provider.",),
-    notes=("Zed does not read the key from the file, but from CURSOR2API_API_KEY or its own settings page.",),
+    cannot=("Zed does not read the key from the file, but from CURSOR2API_API_KEY or its own settings page.",),
     tried="")
