@@ -86,7 +86,7 @@ def test_the_reference_tells_no_secret_and_what_the_code_has():
         assert about["keys"] == "set" and about["upstream"] == "simulator"
         now = get(gate, "/health").json()["timestamp"]
         assert now - 60 < about["started"] <= now
-    assert about["dialects"] == ABOUT["dialects"] and about["settings"] == ABOUT["settings"]
+    assert about["parameters"] == ABOUT["parameters"] and about["settings"] == ABOUT["settings"]
     assert {path: get_key for path, get_key in ((row["path"], row["key"]) for row in about["routes"])} == {
         **dict.fromkeys(("/", "/static/{name}", "/reference.json", "/clients.json", "/openapi.json", "/health",
                          "/ready"), False), "/metrics": True, "/v1/models": True, "/v1/models/{model}": True,

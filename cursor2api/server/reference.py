@@ -78,6 +78,7 @@ def reference(config: Config, *, version: str, started: int, routes: list[dict],
     return {
         "version": version, "started": started, "upstream": config.upstream_in_use,
         "keys": keys, "kilo_tool_strict": config.kilo_tool_strict, "routes": routes, "examples": examples,
+        "parameters": _parameters(DEFAULT),
         "dialects": [{"name": dialect.name, "path": dialect.paths[0], "parameters": _parameters(dialect),
                       "reply": _shown(dialect, dialect.examples[0])} for dialect in DIALECTS],
         "answers": ANSWERS,
