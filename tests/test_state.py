@@ -72,6 +72,12 @@ def test_the_eldest_go_when_there_are_too_many_and_what_had_the_digest_before(ma
     assert [one.take(str(n)) for n in range(5)] == [None, (agents[3], ""), None, None, (agents[4], "")]
 
 
+def test_an_agent_that_is_kept_twice_is_given_up_by_neither(make):
+    one, kept = Store(make()), agent()
+    assert one.keep("digest", kept, "", 60, 8) == one.keep("digest", kept, "note", 60, 8) == []
+    assert one.take("digest") == (kept, "note") and one.kept() == 0
+
+
 def test_what_is_too_old_is_given_up_once_and_found_no_more(make):
     one, other, old, young = Store(make()), Store(make()), agent(), agent()
     one.keep("old", old, "", 0.05, 8)
@@ -164,6 +170,17 @@ def test_what_is_no_agent_is_passed_over(tmp_path, agent):
     with sqlite3.connect(tmp_path / "state") as rows:
         rows.execute("INSERT INTO agents VALUES ('d', ?, '', 9e9), ('e', ?, '', 0)", (agent, agent))
     assert one.take("d") is None and one.expired() == []
+
+
+def test_what_is_too_old_is_given_up_later_if_it_cannot_be_told_who_was_killed(tmp_path):
+    one, old = SqliteStore(str(tmp_path / "state"), lambda: 0.0), agent()
+    one.open(tmp_path)
+    one.keep("digest", old, "", 0, 8)
+    with sqlite3.connect(tmp_path / "state") as rows:
+        rows.execute("DROP TABLE working")
+    with pytest.raises(sqlite3.OperationalError):
+        one.expired()
+    assert one.expired() == [old]
 
 
 # Faults ----------------------------------------------------------------------------------------------

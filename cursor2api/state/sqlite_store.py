@@ -64,8 +64,8 @@ class SqliteStore:
 
     def keep(self, digest: str, agent: str, note: str, seconds: float, limit: int) -> list[str]:
         with self._transaction() as do:
-            given_up = _taken(do, "digest = ?", digest)
-            do("INSERT INTO agents VALUES (?, ?, ?, ?)", digest, agent, note, self._clock() + seconds)
+            given_up = _taken(do, "digest = ? AND agent != ?", digest, agent)
+            do("REPLACE INTO agents VALUES (?, ?, ?, ?)", digest, agent, note, self._clock() + seconds)
             given_up += _taken(do, "digest IN (SELECT digest FROM agents ORDER BY ends DESC LIMIT -1 OFFSET ?)",
                                limit)
         return [agent for agent, _ in given_up]
@@ -90,16 +90,17 @@ class SqliteStore:
                 do("DELETE FROM working WHERE id = ?", agent.partition("/")[0])
 
     def expired(self) -> list[str]:
-        return self._give_up(self._clock()) + (self._left_by_killed() if self._process else [])
-
-    def _left_by_killed(self) -> list[str]:
-        found = []
         with self._transaction() as do:
-            processes = do("SELECT DISTINCT process FROM working WHERE process != ?", self._process).fetchall()
-            for process, in processes:
-                if not self._lives(process):
-                    found += do("SELECT agent FROM working WHERE process = ?", process).fetchall()
-                    do("DELETE FROM working WHERE process = ?", process)
+            old = _taken(do, "ends <= ?", self._clock())
+            return [agent for agent, _ in old] + (self._left_by_killed(do) if self._process else [])
+
+    def _left_by_killed(self, do: Callable) -> list[str]:
+        found = []
+        processes = do("SELECT DISTINCT process FROM working WHERE process != ?", self._process).fetchall()
+        for process, in processes:
+            if not self._lives(process):
+                found += do("SELECT agent FROM working WHERE process = ?", process).fetchall()
+                do("DELETE FROM working WHERE process = ?", process)
         return [agent for agent, in found]
 
     def _lives(self, process: str) -> bool:
@@ -115,11 +116,10 @@ class SqliteStore:
         return False
 
     def lost(self, others: bool) -> list[str]:
-        return [] if self._stays or others and self._path else self._give_up(float("inf"))
-
-    def _give_up(self, until: float) -> list[str]:
+        if self._stays or others and self._path:
+            return []
         with self._transaction() as do:
-            return [agent for agent, _ in _taken(do, "ends <= ?", until)]
+            return [agent for agent, _ in _taken(do, "TRUE")]
 
     # Values --------------------------------------------------------------------------------------
 
