@@ -91,14 +91,16 @@ class Agents:
         keep = fingerprint and partial(self._keep, fingerprint)
         more = {"keep": keep, "refused": refused}
         if self._store and not key:
-            open, more = partial(self._begin, open), more | {"over": self._store.done}
+            open = partial(self._begin, open)
         return [Conversation(open, whole, kind, first, agent, **more),
                 *(Conversation(open, whole, **more) for _ in range(1, chat.n))]
 
     def _begin(self, open: Callable, *args, **more):
         """A run that has begun, whose agent another worker deletes if this one is killed."""
-        run = open(*args, **more)
-        self._store.begin(run.agent)
+        run, done = open(*args, **more), self._store.done
+        agent = run.agent
+        self._store.begin(agent)
+        run.gone.add_done_callback(lambda _: done(agent))  # which does not hold the run
         return run
 
     def _keep(self, fingerprint: Fingerprint, conversation: Conversation, text: str,

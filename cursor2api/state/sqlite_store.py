@@ -61,6 +61,7 @@ class SqliteStore:
 
     def keep(self, digest: str, agent: str, note: str, seconds: float, limit: int) -> list[str]:
         with self._transaction() as do:
+            do("DELETE FROM working WHERE id = ?", _id(agent))
             given_up = _taken(do, "digest = ? AND agent != ?", digest, agent)
             do("REPLACE INTO agents VALUES (?, ?, ?, ?)", digest, agent, note, self._clock() + seconds)
             given_up += _taken(do, "digest IN (SELECT digest FROM agents ORDER BY ends DESC LIMIT -1 OFFSET ?)",
