@@ -1,12 +1,15 @@
 """Agents kept in a real Redis: for several workers and machines, and what happens when it fails."""
 
+import math
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from threading import Barrier
+from contextlib import contextmanager, suppress
+from select import select
+from threading import Barrier, Thread
 from uuid import uuid4
 
 import pytest
@@ -57,6 +60,38 @@ def server(tmp_path):
     one.start()
     yield one
     one.stop()
+
+
+class Between:
+    """What a client and a server say goes through here: `passes` answers arrive, then `loses` are lost, each with
+    its connection."""
+
+    def __init__(self, server):
+        self.passes, self.loses, self._server = math.inf, 0, server.port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            client, _ = self._listener.accept()
+            Thread(target=self._relay, args=(client,), daemon=True).start()
+
+    def _relay(self, client):
+        with client, socket.create_connection(("127.0.0.1", self._server)) as server, suppress(OSError):
+            while True:
+                for ready in select([client, server], [], [])[0]:
+                    data = ready.recv(65536)
+                    if not data or ready is server and self._is_lost():
+                        return
+                    (client if ready is server else server).sendall(data)
+
+    def _is_lost(self):
+        if self.passes:
+            self.passes -= 1
+            return False
+        self.passes, self.loses = 0 if self.loses > 1 else math.inf, self.loses - 1
+        return True
 
 
 @contextmanager
@@ -252,6 +287,30 @@ def test_replies_that_end_together_give_up_no_more_than_the_limit_asks(server):
         given_up = [agent for agents in pool.map(put, range(8)) for agent in agents]
     assert sorted(given_up) == sorted(before)
     assert [stores[0].take(f"new {number}")[0] for number in range(8)] == new
+
+
+def test_a_lost_answer_gives_up_no_agent_that_is_kept_and_counts_no_request_twice(server):
+    between = Between(server)
+    one, kept = RedisStore(between.url, "scope"), f"bc-{uuid4()}/run-{uuid4()}"
+    one.keep("digest", f"bc-{uuid4()}", "", 60, 8)
+    one.count("ann", 1)
+    between.passes, between.loses = 0, 1
+    assert one.keep("digest", kept, "note", 60, 8) == []
+    assert one.take("digest") == (kept, "note")
+    between.passes, between.loses = 0, 1
+    assert one.count("bob", 1) == 0 and one.count("bob", 1) > 0
+
+
+@pytest.mark.parametrize("passes", [1, 2, 3])
+def test_agents_that_are_too_old_are_given_up_together_however_redis_fails_meanwhile(server, passes):
+    between = Between(server)
+    one, agents = RedisStore(between.url, "scope"), [f"bc-{uuid4()}/run-{uuid4()}" for _ in range(3)]
+    assert one.expired() == []
+    for number, agent in enumerate(agents):
+        one.keep(str(number), agent, "", 60, 8)
+    server.client.zadd("cursor2api:scope:agents", dict.fromkeys(agents, 1.0))
+    between.passes, between.loses = passes, math.inf
+    assert sorted(one.expired()) == sorted(agents)
 
 
 UUID = "00000000-0000-4000-8000-000000000000"

@@ -3,9 +3,13 @@
 import json
 import re
 import signal
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import cycle
+from threading import Event
+from uuid import uuid4
 
 import openai
 import pytest
@@ -17,9 +21,13 @@ from cursor2api.agents.warm import WARM_UP, Warm
 from cursor2api.chat import Chat, Message
 from cursor2api.config import Config
 from cursor2api.errors import ApiError
-from cursor2api.models import Model, choose
+from cursor2api.events import Finish, Text
+from cursor2api.models import Choice, Model, choose
 from cursor2api.simulator import serve
 from cursor2api.start import make_upstream
+from cursor2api.state.sqlite_store import SqliteStore
+from cursor2api.state.store import Store
+from cursor2api.upstream.run import Runs
 
 TIME = {"type": "function", "function": {"name": "get_time", "parameters": {
     "type": "object", "properties": {}}}}
@@ -872,3 +880,83 @@ def test_choices_that_have_begun_are_ended_if_another_cannot_begin(monkeypatch):
             assert until(lambda: simulator.state["agents"][0]["deleted"], 10)
         finally:
             upstream.close(10)
+
+
+# Which agents another process deletes when this one is killed --------------------------------------------
+
+
+class Upstream:
+    """An adapter whose agents answer, or go, when they `may`."""
+
+    def __init__(self):
+        self.runs, self.may, self.given_up = Runs(8), Event(), []
+
+    def open(self, prompt, key="", agent="", queue=None):
+        return self.runs.start(Answering(self.may, agent or f"bc-{uuid4()}/run-{uuid4()}"), prompt, queue)
+
+    def delete(self, agent):
+        self.given_up.append(agent)
+
+
+class Answering:
+    def __init__(self, may, name):
+        self._may, self.name = may, name
+
+    def answer(self, run):
+        run.take_prompt()
+        assert self._may.wait(30)
+        run.say(Text("Hello"), Finish("stop"))
+
+    def delete(self):
+        assert self._may.wait(30)
+
+    leave = delete
+
+
+class Working:
+    """Agents over a store of its own in a file."""
+
+    def __init__(self, folder):
+        config = Config.read({"CURSOR_API_KEY": "key", "KEEP_AGENTS": "8"})
+        self._path, self.upstream = folder / "state", Upstream()
+        self.store = Store(SqliteStore(str(self._path)))
+        self._agents = Agents(config, self.upstream, lambda: None, self.store)
+
+    def open(self, *texts):
+        messages = [Message(role, (text,)) for role, text in zip(cycle(["user", "assistant"]), texts)]
+        choice = Choice(Model("m"), "m", (), False, False)
+        [conversation] = self._agents.open(Chat("m", tuple(messages)), choice, "ann", "", "nonce")
+        return conversation
+
+    def agents(self):
+        with sqlite3.connect(self._path) as rows:
+            return [agent for agent, in rows.execute("SELECT agent FROM working")]
+
+
+@pytest.fixture
+def working(tmp_path):
+    one = Working(tmp_path)
+    yield one
+    one.upstream.may.set()
+    assert one.upstream.runs.finish(30) == []
+
+
+def test_an_agent_that_is_kept_is_at_work_no_more_until_the_next_turn_takes_it(working):
+    working.upstream.may.set()
+    first = working.open("Hi")
+    assert Finish("stop") in list(first) and len(working.agents()) == 1
+    first.keep("Hello", [])
+    assert working.agents() == [] and working.store.kept() == 1
+    second = working.open("Hi", "Hello", "And?")
+    first.end()
+    assert second.kind == "reused" and len(working.agents()) == 1
+    second.end()
+    assert working.upstream.runs.finish(30) == [] == working.agents() == working.upstream.given_up
+
+
+def test_an_agent_whose_caller_has_left_is_at_work_until_it_is_deleted(working):
+    conversation = working.open("Hi")
+    conversation.end()
+    assert len(working.agents()) == 1
+    working.upstream.may.set()
+    assert working.upstream.runs.finish(30) == [] == working.agents()

@@ -94,12 +94,23 @@ def test_an_agent_is_deleted_when_its_run_is_ended(runs, way):
     assert agent.deleted.wait(10)
 
 
+def test_an_agent_is_gone_when_it_has_been_deleted(runs):
+    begun, made = threading.Event(), threading.Event()
+    agent = Agent(lambda run: (begun.set(), made.wait(30)))  # as a patient call: only its answer ends it
+    run = runs.start(agent, prompt())
+    assert begun.wait(30)
+    run.end()
+    assert not run.gone.done()
+    made.set()
+    assert run.gone.result(30) is None and agent.deleted.is_set()
+
+
 def test_an_agent_that_is_released_is_left_alone(runs):
     agent = Agent(saying(STOP))
     run = runs.start(agent, prompt())
     assert said(run) == [STOP] and run.release() == "agent/1"
     run.end()
-    assert runs.finish(10) == [] and not agent.deleted.is_set()
+    assert runs.finish(10) == [] and not agent.deleted.is_set() and not run.gone.done()
 
 
 @pytest.mark.parametrize("error", [UpstreamError("no"), RuntimeError("a fault")])

@@ -5,12 +5,14 @@ import shutil
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from uuid import uuid4
 
 import pytest
-from conftest import gateway, until
+from conftest import ROOT, gateway, until
 from test_counts import disk, fill
 from test_keys import say
 from test_load import LONG
@@ -70,6 +72,12 @@ def test_the_eldest_go_when_there_are_too_many_and_what_had_the_digest_before(ma
     assert one.keep("1", agents[3], "", 70, 3) == [agents[1]]
     assert one.keep("4", agents[4], "", 80, 2) == [agents[0], agents[2]]
     assert [one.take(str(n)) for n in range(5)] == [None, (agents[3], ""), None, None, (agents[4], "")]
+
+
+def test_an_agent_that_is_kept_twice_is_given_up_by_neither(make):
+    one, kept = Store(make()), agent()
+    assert one.keep("digest", kept, "", 60, 8) == one.keep("digest", kept, "note", 60, 8) == []
+    assert one.take("digest") == (kept, "note") and one.kept() == 0
 
 
 def test_what_is_too_old_is_given_up_once_and_found_no_more(make):
@@ -164,6 +172,87 @@ def test_what_is_no_agent_is_passed_over(tmp_path, agent):
     with sqlite3.connect(tmp_path / "state") as rows:
         rows.execute("INSERT INTO agents VALUES ('d', ?, '', 9e9), ('e', ?, '', 0)", (agent, agent))
     assert one.take("d") is None and one.expired() == []
+
+
+def test_what_is_too_old_is_given_up_later_if_it_cannot_be_told_who_was_killed(tmp_path):
+    one, old = SqliteStore(str(tmp_path / "state"), lambda: 0.0), agent()
+    one.open(tmp_path)
+    one.keep("digest", old, "", 0, 8)
+    with sqlite3.connect(tmp_path / "state") as rows:
+        rows.execute("DROP TABLE working")
+    with pytest.raises(sqlite3.OperationalError):
+        one.expired()
+    assert one.expired() == [old]
+
+
+@pytest.fixture
+def starts(tmp_path):
+    """Two starts of one service that overlap: a folder each, and one file of state."""
+    stores = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        stores.append(SqliteStore(str(tmp_path / "state")))
+        stores[-1].open(tmp_path / name)
+    return stores
+
+
+def processes(folder):
+    return {file.name for file in folder.glob("state-process-*")}
+
+
+def test_starts_that_overlap_leave_each_other_what_is_at_work(starts):
+    one, other = starts
+    first, second = agent(), agent()
+    one.begin(first)
+    assert other.expired() == []
+    other.begin(second)
+    assert one.expired() == other.expired() == []
+
+
+def test_what_was_at_work_in_a_killed_process_is_found_by_another_start_which_removes_its_file(starts, tmp_path):
+    lost, [one, other] = agent(), starts
+    code = ("import sys; from cursor2api.state.sqlite_store import SqliteStore; one = SqliteStore(sys.argv[1]); "
+            "one.open(None); one.begin(sys.argv[2]); print(flush=True); sys.stdin.read()")
+    one.begin(agent())
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "state"), lost], cwd=ROOT,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"\n"
+        assert other.expired() == [] and len(processes(tmp_path)) == 3
+        process.kill()
+    assert other.expired() == [lost] and one.expired() == []
+    assert len(processes(tmp_path)) == 2
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.glob("state*")} == {0o600}
+
+
+def test_who_removes_the_file_and_all_beside_it_has_nobody_taken_for_killed(starts, tmp_path):
+    for start in starts:
+        start.begin(agent())
+    for file in tmp_path.glob("state*"):
+        file.unlink()
+    for start in starts:
+        with pytest.raises(FileNotFoundError):
+            start.expired()
+        start.begin(agent())
+    assert [start.expired() for start in starts] == [[], []] and len(processes(tmp_path)) == 2
+
+
+def test_who_clears_a_folder_of_what_is_old_finds_no_process_that_lives(starts, tmp_path):
+    for start in starts:
+        start.begin(agent())
+    files = list(tmp_path.glob("state-process-*"))
+    for file in files:
+        os.utime(file, (0, 0))
+    for start in starts:
+        start.expired()
+    assert len(files) == 2 and all(file.stat().st_mtime for file in files)
+
+
+@pytest.mark.parametrize("name", ["state", "./state", ":memory:", "file:state?mode=memory"])
+def test_whatever_the_file_is_called_it_is_one_for_all(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    one, other, kept = SqliteStore(name), SqliteStore(name), agent()
+    one.keep("digest", kept, "note", 60, 8)
+    assert other.take("digest") == (kept, "note")
 
 
 # Faults ----------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ class Agents:
         begin = partial(self._upstream.open, key=key, queue=SimpleQueue())
         more = {"keep": fingerprint and partial(self._keep, fingerprint), "refused": refused}
         if self._store and not key:
-            begin, more = partial(self._begin, begin), more | {"over": self._store.done}
+            begin = partial(self._begin, begin)
         with ExitStack() as begun:  # if one cannot begin, those that have are ended
             conversations = []
             for each in [start, *[Start(start.whole)] * (chat.n - 1)]:
@@ -121,8 +121,10 @@ class Agents:
 
     def _begin(self, begin: Callable, *args, **more):
         """A run that has begun, whose agent another worker deletes if this one is killed."""
-        run = begin(*args, **more)
-        self._store.begin(run.agent)
+        run, done = begin(*args, **more), self._store.done
+        agent = run.agent
+        self._store.begin(agent)
+        run.gone.add_done_callback(lambda _: done(agent))  # which does not hold the run
         return run
 
     def _keep(self, fingerprint: Fingerprint, conversation: Conversation, text: str,

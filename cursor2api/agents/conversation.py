@@ -22,16 +22,15 @@ class Conversation:
     all; `first` is what an `agent` that is there is told instead.
 
     `kind` is new, reused or warm: where the agent came from; `prompt` is what it was told.
-    `keep(conversation, text, calls)` is None where agents are not kept. `over(agent)` is called when a run has
-    been told to end. `refused` is why no new agent may take over, if none may.
+    `keep(conversation, text, calls)` is None where agents are not kept. `refused` is why no new agent may take
+    over, if none may.
     """
 
     def __init__(self, open: Callable, whole: Prompt, kind: str = "new", first: Prompt | None = None,
-                 agent: str | None = None, keep: Callable | None = None, over: Callable = lambda agent: None,
-                 refused: ApiError | None = None):
+                 agent: str | None = None, keep: Callable | None = None, refused: ApiError | None = None):
         self._open: Callable | None = open
         self.whole, self.prompt, self.kind = whole, first or whole, kind
-        self._keep, self._over, self._refused = keep, over, refused
+        self._keep, self._refused = keep, refused
         self._run = open(self.prompt, agent=agent) if agent else open(whole)
 
     def __iter__(self) -> Iterator[Event]:
@@ -87,4 +86,3 @@ class Conversation:
     def end(self) -> None:
         """Nothing is left running. Callable at any time, more than once."""
         self._run.end()
-        self._over(self._run.agent)

@@ -3,8 +3,8 @@
 `store.Store` is what the rest of the service uses. It has one backend, `sqlite_store.SqliteStore` or
 `redis_store.RedisStore`, and says what holds while that fails. A backend raises one of its `faults` and has
 
-  keep(digest, agent, note, seconds, limit) -> [agent]   keeps an agent under the digest of what it knows. Gives up
-                       the one that had this digest, and the eldest above the `limit`
+  keep(digest, agent, note, seconds, limit) -> [agent]   keeps an agent under the digest of what it knows; it is at
+                       work no more. Gives up the other that had this digest, and the eldest above the `limit`
   take(digest) -> (agent, note) | None    the agent, which is then nobody else's
   kept() -> int                           how many agents are kept
   begin(agent), done(agent)               an agent is at work in this process, is so no more

@@ -1,8 +1,8 @@
 """A store in Redis (6.2 or newer), which several machines share: digests, agents' ids and how they were told what
 they know, values, counts; no prompt and no key.
 
-What has to be one step is a script, as Redis runs a script alone. Times are those of Redis's own clock, but for
-the ends of agents.
+What has to be one step is a script, as Redis runs a script alone; where its answer is lost, it is run once more.
+Times are those of Redis's own clock, but for the ends of agents.
 """
 
 import time
@@ -21,7 +21,7 @@ NOW = "local time = redis.call('TIME') local now = time[1] + time[2] / 1000000 "
 
 KEEP = r"""
 local given_up, before = {}, string.match(redis.call('GET', KEYS[1]) or '', '^[^\n]*')
-if redis.call('ZREM', KEYS[2], before) == 1 then given_up = {before} end
+if before ~= ARGV[1] and redis.call('ZREM', KEYS[2], before) == 1 then given_up = {before} end
 redis.call('SET', KEYS[1], ARGV[1] .. '\n' .. ARGV[2], 'PX', ARGV[3])
 redis.call('ZADD', KEYS[2], ARGV[4], ARGV[1])
 for _, each in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1 - ARGV[5])) do
@@ -29,6 +29,11 @@ for _, each in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1 - ARGV[5])) do
   table.insert(given_up, each)
 end
 return given_up
+"""
+EXPIRED = """
+local old = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
+for _, each in ipairs(old) do redis.call('ZREM', KEYS[1], each) end
+return old
 """
 PUT = NOW + """
 local value, index, sizes, name = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
@@ -47,6 +52,7 @@ redis.call('HINCRBY', sizes, '', #ARGV[2])
 while tonumber(redis.call('HGET', sizes, '')) > tonumber(ARGV[4]) do drop(redis.call('ZRANGE', index, 0, 0)[1]) end
 """
 COUNT = NOW + f"""
+if redis.call('ZSCORE', KEYS[1], ARGV[2]) then return '0' end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - {MINUTE:g})
 if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[1]) then
   return tostring(redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] + {MINUTE:g} - now)
@@ -86,8 +92,8 @@ class RedisStore:
             retry=Retry(NoBackoff(), 1))  # a connection may have been closed since it was used last
         self._redis.connection_pool.make_connection()  # without a call: it shows a URL with wrong options
         self._keys, self._agents = f"cursor2api:{scope}:", f"cursor2api:{scope}:agents"
-        self._keep, self._put, self._count, self._hold = map(
-            self._redis.register_script, (KEEP, PUT, COUNT, HOLD))
+        self._keep, self._expired, self._put, self._count, self._hold = map(
+            self._redis.register_script, (KEEP, EXPIRED, PUT, COUNT, HOLD))
 
     def open(self, folder: Path | None) -> None:
         """Redis is there, or not: it needs no folder."""
@@ -113,8 +119,7 @@ class RedisStore:
         """See `begin`."""
 
     def expired(self) -> list[str]:
-        old = self._redis.zrangebyscore(self._agents, "-inf", time.time())
-        return _text(member for member in old if self._redis.zrem(self._agents, member))
+        return _text(self._expired([self._agents], [time.time()]))
 
     def lost(self, others: bool) -> list[str]:
         """The others, or the next start, go on with what is kept."""

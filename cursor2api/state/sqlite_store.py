@@ -2,6 +2,9 @@
 
 A process has one connection, and its threads take turns at it: an operation takes some 0.1 ms, less than SQLite's
 own wait for a connection that is at work. Every operation is one transaction.
+
+Beside the file, each process that has agents at work, or looks for those of others, has one of its own: it is
+locked until the process ends, however it ends, and then goes with the next look of any other.
 """
 
 import os
@@ -10,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from pathlib import Path
 
@@ -37,35 +40,30 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, holder TEXT, count INTEGER, ends REA
 
 
 class SqliteStore:
-    """`path` names a file that stays; without it the file goes with the instance's folder, which it is in."""
+    """`path` names a file that stays; without it the file goes with the instance's folder, which it is in. Starts
+    that overlap, each with a folder of its own, may have one `path`."""
 
     faults = sqlite3.Error, OSError
 
     def __init__(self, path: str = "", clock: Callable[[], float] = time.time):
-        self._path, self._stays, self._clock = path, bool(path), clock
+        self._path = os.path.abspath(path) if path else ""  # else ":memory:" is no file
+        self._stays, self._clock = bool(path), clock
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._file: tuple | None = None  # which file the connection is of
-        self._folder: Path | None = None
-        self._process = ""  # the name of this process, and of its file in the folder
+        self._process = ""  # the name of this process's own file
 
     def open(self, folder: Path | None) -> None:
-        if not folder:
-            return
-        self._folder, process = folder, f"process-{uuid.uuid4().hex}"
-        with suppress(OSError):
-            self._alive = open(folder / process, "w")
-            flock(self._alive, LOCK_EX)
-            self._process = process
-        if not self._stays:
+        if folder and not self._stays:
             self._path = str(folder / FILE)
 
     # Agents --------------------------------------------------------------------------------------
 
     def keep(self, digest: str, agent: str, note: str, seconds: float, limit: int) -> list[str]:
         with self._transaction() as do:
-            given_up = _taken(do, "digest = ?", digest)
-            do("INSERT INTO agents VALUES (?, ?, ?, ?)", digest, agent, note, self._clock() + seconds)
+            do("DELETE FROM working WHERE id = ?", _id(agent))
+            given_up = _taken(do, "digest = ? AND agent != ?", digest, agent)
+            do("REPLACE INTO agents VALUES (?, ?, ?, ?)", digest, agent, note, self._clock() + seconds)
             given_up += _taken(do, "digest IN (SELECT digest FROM agents ORDER BY ends DESC LIMIT -1 OFFSET ?)",
                                limit)
         return [agent for agent, _ in given_up]
@@ -80,46 +78,62 @@ class SqliteStore:
             return do("SELECT count(*) FROM agents").fetchone()[0]
 
     def begin(self, agent: str) -> None:
-        if self._process:
+        if self._path:
             with self._transaction() as do:
-                do("REPLACE INTO working VALUES (?, ?, ?)", agent.partition("/")[0], agent, self._process)
+                do("REPLACE INTO working VALUES (?, ?, ?)", _id(agent), agent, self._own_process())
 
     def done(self, agent: str) -> None:
-        if self._process:
+        if self._path:
             with self._transaction() as do:
-                do("DELETE FROM working WHERE id = ?", agent.partition("/")[0])
+                do("DELETE FROM working WHERE id = ?", _id(agent))
 
     def expired(self) -> list[str]:
-        return self._give_up(self._clock()) + (self._left_by_killed() if self._process else [])
-
-    def _left_by_killed(self) -> list[str]:
-        found = []
         with self._transaction() as do:
-            processes = do("SELECT DISTINCT process FROM working WHERE process != ?", self._process).fetchall()
-            for process, in processes:
-                if not self._lives(process):
+            old = _taken(do, "ends <= ?", self._clock())
+            return [agent for agent, _ in old] + (self._left_by_killed(do) if self._path else [])
+
+    def _left_by_killed(self, do: Callable) -> list[str]:
+        found, own, living = [], self._own_process(), self._living()
+        if own in living:  # else somebody has cleared the folder, and what is not there tells nothing
+            for process, in do("SELECT DISTINCT process FROM working").fetchall():
+                if process not in living:
                     found += do("SELECT agent FROM working WHERE process = ?", process).fetchall()
                     do("DELETE FROM working WHERE process = ?", process)
         return [agent for agent, in found]
 
-    def _lives(self, process: str) -> bool:
-        """Whether a process has its file locked: the lock ends with it, however it ends. The file of another
-        start's is not there; a folder that was cleared tells nothing."""
-        try:
-            with open(self._folder / process) as file:
-                flock(file, LOCK_SH | LOCK_NB)
-        except BlockingIOError:
-            return True
-        except FileNotFoundError:
-            return not (self._folder / self._process).exists()
-        return False
+    def _own_process(self) -> str:
+        """The name of this process's file, which is there from now on. Called in a transaction, as `_living` is:
+        so nobody finds it before it is locked."""
+        if not self._process:
+            name = f"{os.path.basename(self._path)}-process-{uuid.uuid4().hex}"
+            path = os.path.join(os.path.dirname(self._path), name)
+            self._locked = open(path, "w", opener=lambda path, flags: os.open(path, flags, 0o600))
+            flock(self._locked, LOCK_EX)
+            self._process = name
+        os.utime(self._locked.fileno())  # for those who clear folders of what is old
+        return self._process
+
+    def _living(self) -> set[str]:
+        """The names of the files of processes that have not ended; the files of others are removed. One that
+        cannot be looked into counts as locked."""
+        folder, name = os.path.split(self._path)
+        living = set()
+        for each in os.listdir(folder):
+            if each.startswith(f"{name}-process-"):
+                path = os.path.join(folder, each)
+                try:
+                    with open(path) as file:
+                        flock(file, LOCK_SH | LOCK_NB)
+                    os.unlink(path)
+                except OSError:
+                    living.add(each)
+        return living
 
     def lost(self, others: bool) -> list[str]:
-        return [] if self._stays or others and self._path else self._give_up(float("inf"))
-
-    def _give_up(self, until: float) -> list[str]:
+        if self._stays or others and self._path:
+            return []
         with self._transaction() as do:
-            return [agent for agent, _ in _taken(do, "ends <= ?", until)]
+            return [agent for agent, _ in _taken(do, "TRUE")]
 
     # Values --------------------------------------------------------------------------------------
 
@@ -211,11 +225,12 @@ class SqliteStore:
     def _make_file(self, stack: ExitStack) -> None:
         """The file is there, with its mode, which SQLite gives to those beside it. Until `stack` ends no other
         process gets as far, as SQLite refuses two that change a file to WAL at once."""
-        folder = os.open(os.path.dirname(os.path.abspath(self._path)), os.O_RDONLY)
+        folder = os.open(os.path.dirname(self._path), os.O_RDONLY)
         stack.callback(os.close, folder)
         flock(folder, LOCK_EX)
         file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        self._file = _identity(os.fstat(file))
+        if (identity := _identity(os.fstat(file))) != self._file:
+            self._file, self._process = identity, ""  # who removed the last database took all that was beside it
         os.fchmod(file, 0o600)
         os.close(file)  # before SQLite has it: any close ends all locks that a process has on a file
 
@@ -231,6 +246,11 @@ def _taken(do: Callable, where: str, *values) -> list[tuple[str, str]]:
     if found:
         do(f"DELETE FROM agents WHERE {where}", *values)
     return found
+
+
+def _id(agent: str) -> str:
+    """What is the same of an agent's name in each of its runs."""
+    return agent.partition("/")[0]
 
 
 def _identity(stat: os.stat_result) -> tuple[int, int]:

@@ -45,7 +45,7 @@ class Store:
     # Agents --------------------------------------------------------------------------------------
 
     def keep(self, digest: str, agent: str, note: str, seconds: float, limit: int) -> list[str]:
-        """Keeps an agent. Returns those to be deleted, which is the agent itself if it cannot be kept."""
+        """Keeps an agent, which is `done`. Returns those to be deleted: itself if it cannot be kept."""
         return self._tried(lambda: _agents(self._backend.keep(digest, agent, note, seconds, limit)), [agent])
 
     def take(self, digest: str) -> tuple[str, str] | None:
@@ -62,6 +62,7 @@ class Store:
         self._tried(lambda: self._backend.begin(agent), None)
 
     def done(self, agent: str) -> None:
+        """The agent has been deleted."""
         self._tried(lambda: self._backend.done(agent), None)
 
     def expired(self) -> list[str]:

@@ -49,6 +49,7 @@ class Run:
         self._ended = self._released = False
         self._exchange: Exchange | None = None
         self._finished = False
+        self.gone: Future[None] = Future()  # done when the agent has been deleted; never if it was released
         self.accepted = False  # the upstream has said yes
         self.last_reply = ""   # the text of the answer before `follow_up`
 
@@ -168,6 +169,7 @@ class Run:
                 self._agent.leave()
             else:
                 self._agent.delete()
+                self.gone.set_result(None)
 
     def take_prompt(self) -> Prompt:
         """What is to be answered, which the run then does not hold any more: a conversation can be long."""
