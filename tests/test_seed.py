@@ -161,7 +161,7 @@ def test_equal_requests_at_the_same_time_wait_for_the_first():
 def test_who_waits_for_an_equal_request_hears_that_it_is_alive(stream, first):
     with gateway(environ={**KEYS, "FIRST_BYTE_S": "0.5", "HEARTBEAT_S": "0.1", "HEARTBEAT": "comment",
                           "BODY_HEARTBEAT_S": "0.2"}) as gate:
-        gate.simulator.script({"replies": [{"text": "one two", "first": 3, "times": 1},
+        gate.simulator.script({"replies": [{"text": "one two", "first": 3 if first == "answered" else 60, "times": 1},
                                            {"text": "three", "times": 1}]})
         made = gate.request("POST", "/v1/chat/completions", json={**ASK, "stream": True}, stream=True)
         assert until(lambda: len(gate.agents()) == 1)
