@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -81,15 +82,31 @@ def resident(gate):
                for pid in gate.workers())
 
 
+PORTS = 1000  # that each process of a run of tests may take
+_turns = count(secrets.randbelow(PORTS))
+
+
 def free_port():
     """A port for a server that starts soon. It is none of those that the system gives to sockets which ask
-    for any: another test's server could get such a port first, and answer in this one's place."""
+    for any: another test's server could get such a port first, and answer in this one's place. Nor does
+    another process of this run take it, nor this one until all of its ports have had their turn."""
     given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
-        port = given - 1 - secrets.randbelow(20000)
+        port = given - 1 - process % 20 * PORTS - next(_turns) % PORTS
         with socket.socket() as one, suppress(OSError):
             one.bind(("127.0.0.1", port))
             return port
+
+
+def banner_of(process):
+    """What a development start says, to the line that has the body of its curl."""
+    said = ""
+    while '"messages"' not in said:
+        line = process.stdout.readline()
+        assert line, "it ended: " + said
+        said += line
+    return said
 
 
 def settings_of(upstream, simulator_url):
@@ -109,7 +126,7 @@ def gateway(script=None, environ=None, upstream="simulator", scheme="http", deve
 
     No agent is kept unless a test asks for it: what is then at Cursor has been forgotten there.
     """
-    with serve(script=script, **simulator_options) as simulator, TemporaryFile("w+") as log:
+    with serve(script=script, **simulator_options) as simulator, TemporaryFile("a+") as log:
         port = free_port()
         settings = {**settings_of(upstream, simulator.url), "PORT": str(port), "RETRY_S": "0.01",
                     "KEEP_AGENTS": "0", "API_KEY": "" if development else "default:0000",

@@ -37,7 +37,7 @@ from test_service import PIXEL
 
 THREADS, SLOTS, KEEP_S = 40, 32, 3
 SETTINGS = {
-    "THREADS": THREADS, "MAX_STREAMS": SLOTS, "QUEUE_S": 1, "TIMEOUT": 30, "SEND_TIMEOUT": 3, "RETRY_S": 0.05,
+    "THREADS": THREADS, "MAX_STREAMS": SLOTS, "QUEUE_S": 1, "TIMEOUT": 30, "SEND_TIMEOUT": 10, "RETRY_S": 0.05,
     "FIRST_BYTE_S": 1, "HEARTBEAT_S": 1, "BODY_HEARTBEAT_S": 2, "KEEP_AGENTS": 48, "KEEP_AGENT_S": KEEP_S}
 POLLED = ("/health", "/ready", "/v1/models")
 HEALTH_MS = 100         # the 99th of a hundred polls

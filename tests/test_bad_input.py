@@ -551,11 +551,12 @@ def test_sixty_callers_keep_others_away_for_no_longer_than_one_request_may_take(
         callers = [stack.enter_context(connect(six)) for _ in range(60)]
         for caller in callers if first else ():
             caller.sendall(first)
-            while not caller.recv(1000).endswith(b"}"):
-                pass
+        for caller in callers if first else ():
+            while not (got := caller.recv(1000)).endswith(b"}"):
+                assert got, "the connection was ended"
         for caller in callers:
             caller.sendall(begun)
-        asked = pool.submit(requests.get, six.url + "/health", timeout=5)
+        asked = pool.submit(requests.get, six.url + "/health", timeout=10)
         while not wait([asked], 1).done:
             for caller in callers:
                 with suppress(OSError):

@@ -690,6 +690,7 @@ def test_a_random_body_gives_a_chat_or_a_400(body):
         assert chat.tools or chat.tool_choice == ToolChoice("none")
 
 
+@settings(deadline=None)
 @given(st.binary() | st.binary().map(body_with))
 def test_random_bytes_give_a_chat_or_a_400(data):
     with suppress(BadRequest):

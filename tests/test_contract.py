@@ -456,7 +456,8 @@ def test_a_reply_names_the_model_that_was_asked_of_cursor(set_otherwise, asked, 
     chat = {"model": asked, "messages": HELLO}
     assert set_otherwise.post(chat).json()["model"] == named
     assert f'"model":"{named}"' in set_otherwise.post({**chat, "stream": True}).text
-    assert set_otherwise.lines(model=named.removesuffix("-thinking"))  # limits and metrics go by the base model
+    # Limits and metrics go by the base model.
+    assert until(lambda: set_otherwise.lines(model=named.removesuffix("-thinking")))
 
 
 def test_other_settings_change_what_they_say(set_otherwise):

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from conftest import ROOT, free_port, gateway, until
+from conftest import ROOT, banner_of, free_port, gateway, until
 
 from cursor2api.dialects.served import DEFAULT
 from cursor2api.errors import KINDS
@@ -177,9 +177,7 @@ def test_on_an_address_that_others_reach_no_key_is_good_until_one_is_set(key):
         [sys.executable, "app.py"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         env={"PATH": os.environ["PATH"], "PORT": str(port), "HOST": "127.0.0.2", "API_KEY": key or ""})
     try:
-        banner = ""
-        while '"messages"' not in banner:  # in the last line
-            banner += process.stdout.readline()
+        banner = banner_of(process)
         assert ("none is good, because HOST is 127.0.0.2: set API_KEY" in banner) == (key is None)
         assert "0000" not in banner and (key is None or key not in banner)
         answer = requests.get(f"http://127.0.0.2:{port}/v1/models", headers={"api-key": key or "0000"}, timeout=60)

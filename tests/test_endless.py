@@ -254,7 +254,7 @@ def patient_gates():
     ("cloud", "stream", "comments"), ("cloud", "stream", "silence"), ("cloud", "create", "header lines")])
 def test_the_total_time_ends_what_never_ends(kind, at, name):
     with hostile() as upstream, before(upstream, kind, TIMEOUT="50", CREATE_TIMEOUT="50",
-                                       TOTAL_TIMEOUT="1") as gate:
+                                       TOTAL_TIMEOUT="3") as gate:
         upstream.play(at, name, slow=True)
         begun = time.monotonic()
         assert "total_timeout" in gate.say(stream=True).text

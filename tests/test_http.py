@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from cursor2api.upstream.http import Ended, Http, Limits
 from cuts import cuts
 
 CERTIFICATE = Path(__file__).parent / "localhost.pem"
-LIMITS = Limits(connect=5, create=5, idle=0.2, retry=0.01)
+LIMITS = Limits(connect=5, create=5, idle=30, retry=0.01)
+BRIEF = replace(LIMITS, idle=0.2)  # where silence is what is tested
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 
@@ -101,8 +103,8 @@ def read_request(connection):
 
 
 @contextmanager
-def client(url, **headers):
-    http = Http(url, headers, LIMITS, 4)
+def client(url, limits=LIMITS, **headers):
+    http = Http(url, headers, limits, 4)
     try:
         yield http
     finally:
@@ -274,7 +276,7 @@ def test_nobody_listens():
 @pytest.mark.parametrize("answer", [
     b"", b"HTTP/1.1 200 OK\r\nConte", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe"])
 def test_silence_ends_in_a_time_out(answer):
-    with server(answer) as one, client(one.url) as http, pytest.raises(UpstreamTimeout) as error:
+    with server(answer) as one, client(one.url, BRIEF) as http, pytest.raises(UpstreamTimeout) as error:
         http.call("GET", "/")
     assert error.value.message == "The upstream did not answer GET within 0.2 s"
 
@@ -410,10 +412,10 @@ def test_a_call_within_tls_to_a_proxy_can_be_ended(monkeypatch):
 
 def test_an_answer_that_waits_for_its_reader_is_not_late():
     pieces = (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n", b"2\r\n!!\r\n0\r\n\r\n")
-    with server(pieces) as one, client(one.url) as http:
+    with server(pieces) as one, client(one.url, BRIEF) as http:
         response = http.call("GET", "/", stream=True)
         assert response.read() == b"hi"
-        time.sleep(5 * LIMITS.idle)  # a caller who is slow
+        time.sleep(5 * BRIEF.idle)  # a caller who is slow
         assert body_of(response) == b"!!"
 
 

@@ -193,14 +193,15 @@ def own_threads(gate):
 
 @pytest.mark.parametrize("fixed", ["", MODEL], ids=["listed", "MODELS"])
 def test_made_up_keys_neither_hold_up_known_callers_nor_make_threads(fixed):
-    """Sixty callers, each with a new key every time, while Cursor is slow to answer keys that it does not know."""
-    with gateway(environ={"KEY_PASSTHROUGH": "true", "MODELS": fixed}) as gate, ThreadPoolExecutor(60) as pool:
+    """Two dozen callers, each with a new key every time, while Cursor is slow to answer keys that it does not
+    know: longer than a known caller waits, even on a busy machine."""
+    with gateway(environ={"KEY_PASSTHROUGH": "true", "MODELS": fixed}) as gate, ThreadPoolExecutor(24) as pool:
         known = ["0000", "crsr_known-1234"]
         for key in known:
             assert say(gate, key).ok and gate.get("/v1/models", key=key).ok
         before, ended = own_threads(gate), threading.Event()
         gate.simulator.script({"refuse": {"models": {
-            "status": 401, "code": "unauthorized", "hang": 2, "times": 0}}})
+            "status": 401, "code": "unauthorized", "hang": 4, "times": 0}}})
 
         def call(number):
             statuses = Counter()
@@ -210,7 +211,7 @@ def test_made_up_keys_neither_hold_up_known_callers_nor_make_threads(fixed):
                 statuses[response.status_code, response.json()["error"]["code"]] += 1
                 if ended.wait(0.3):
                     return statuses
-        calls = [pool.submit(call, number) for number in range(60)]
+        calls = [pool.submit(call, number) for number in range(24)]
         assert until(lambda: gate.lines(why="overloaded") and gate.lines(why="invalid_api_key"))
         slowest, threads = 0.0, 0
         for _ in range(6):
@@ -218,12 +219,13 @@ def test_made_up_keys_neither_hold_up_known_callers_nor_make_threads(fixed):
                 for response in say(gate, key), say(gate, key, stream=True), gate.get("/v1/models", key=key):
                     assert response.ok
                     slowest = max(slowest, response.elapsed.total_seconds())
-            assert gate.get("/ready").ok
+            # It may be a no: the script refuses the gateway's own key too, if that is asked for anew.
+            slowest = max(slowest, gate.get("/ready").elapsed.total_seconds())
             threads = max(threads, own_threads(gate))
         ended.set()
         statuses = sum((each.result() for each in calls), Counter())
         assert set(statuses) == {(401, "invalid_api_key"), (503, "overloaded")}
-        assert slowest < 2 and threads < before + 64 + 4 * UNPROVEN
+        assert slowest < 4 and threads < before + 64 + 4 * UNPROVEN
         tried = [line for line in gate.simulator.state["requests"] if line["path"].startswith("/v1/models")]
         assert len(tried) < 4 * UNPROVEN + statuses[401, "invalid_api_key"]
         assert {agent["key"] for agent in gate.agents()} == {"eway", "1234"}

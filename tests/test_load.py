@@ -411,13 +411,13 @@ def deleted(gate, id):
 
 
 def test_a_reload_cuts_nothing_and_refuses_nothing():
-    with gateway(script={"replies": [{"text": "word " * 100, "delay": 0.05}, {"text": "done", "times": 0}]}
+    with gateway(script={"replies": [{"text": "word " * 240, "delay": 0.05}, {"text": "done", "times": 0}]}
                  ) as gate, ExitStack() as stack:
         lines = begun(gate, stack)
         [old] = gate.workers()
         gate.process.send_signal(signal.SIGHUP)
         assert until(lambda: len(gate.workers()) == 2 and gate.log().count("Booting worker") == 2)
-        for _ in range(40):
+        for _ in range(15):
             assert gate.say().status_code == requests.get(gate.url + "/ready", timeout=10).status_code == 200
         assert old in gate.workers(), "its stream goes on"
         assert list(lines)[-2:] == ["data: [DONE]", ""]

@@ -149,6 +149,7 @@ def test_equal_requests_at_the_same_time_wait_for_the_first():
         answers = [*pool.map(lambda _: ask(gate), range(8))]
         assert sorted(map(kind, answers)) == ["new"] + ["replay"] * 7 and len(gate.agents()) == 1
         body = unlike(ASK, "left")
+        gate.simulator.script({"replies": [{"first": 60, "times": 1}, {"text": "again", "times": 0}]})
         leaving = gate.request("POST", "/v1/chat/completions", json={**body, "stream": True}, stream=True)
         assert until(lambda: len(gate.agents()) == 2)
         waiting = [pool.submit(ask, gate, body) for _ in range(4)]
@@ -161,8 +162,9 @@ def test_equal_requests_at_the_same_time_wait_for_the_first():
 def test_who_waits_for_an_equal_request_hears_that_it_is_alive(stream, first):
     with gateway(environ={**KEYS, "FIRST_BYTE_S": "0.5", "HEARTBEAT_S": "0.1", "HEARTBEAT": "comment",
                           "BODY_HEARTBEAT_S": "0.2"}) as gate:
-        gate.simulator.script({"replies": [{"text": "one two", "first": 3, "times": 1},
-                                           {"text": "three", "times": 1}]})
+        gate.simulator.script({"replies": [
+            {"text": "one two", "first": 3 if first == "answered" else 60, "times": 1},
+            {"text": "three", "times": 1}]})
         made = gate.request("POST", "/v1/chat/completions", json={**ASK, "stream": True}, stream=True)
         assert until(lambda: len(gate.agents()) == 1)
         with gate.request("POST", "/v1/chat/completions", json={**ASK, "stream": stream}, stream=True) as waits:
@@ -190,7 +192,7 @@ def test_those_who_wait_for_an_equal_request_hold_up_no_health_check():
 
 
 def test_a_reply_is_kept_for_its_time_and_no_longer():
-    with gateway(environ={**KEYS, "SEED_REPLAY_S": "2"}) as gate:
+    with gateway(environ={**KEYS, "SEED_REPLAY_S": "6"}) as gate:
         replies(gate, "first")
         assert [kind(ask(gate)) for _ in range(2)] == ["new", "replay"]
         assert until(lambda: time.sleep(0.2) or kind(ask(gate)) == "new")

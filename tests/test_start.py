@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 import requests
-from conftest import PROCFILE, ROOT, descendants, free_port, gateway, is_up, until
+from conftest import PROCFILE, ROOT, banner_of, descendants, free_port, gateway, is_up, until
 
 from cursor2api.server.views import routes
 from cursor2api.simulator import serve
@@ -36,10 +36,7 @@ def development(**settings):
                           env={"PATH": os.environ["PATH"], "PORT": str(port), **settings}) as process:
         try:
             assert until(lambda: is_up(url))
-            banner = ""
-            while '"messages"' not in banner:  # in the last line
-                banner += process.stdout.readline()
-            yield Started(url, banner, process)
+            yield Started(url, banner_of(process), process)
         finally:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from cuts import cuts, joined, spread
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cursor2api.events import Finish, Note, Reasoning, Text, ToolCall, Misfit, Usage, Waiting
@@ -103,6 +103,7 @@ def test_stop_at(name, text, sequences, expected, matched):
     at_every_cut(lambda events: stop_at(events, sequences), text, [*expected, Finish("stop", matched)])
 
 
+@settings(deadline=None)
 @given(st.text("ab", max_size=12),
        st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=4))
 def test_the_sequence_that_completes_first_wins(text, sequences):
@@ -127,6 +128,7 @@ def test_a_long_sequence_costs_each_character_the_same(mark, text):
         assert "".join(event.text for event in texts) == text and last == STOP
 
 
+@settings(deadline=None)
 @given(st.text("ab", max_size=8), st.text("ab", min_size=1, max_size=5))
 def test_overlap_is_the_longest_beginning_of_a_mark(text, mark):
     assert overlap(text, mark) == max(
@@ -186,6 +188,7 @@ def test_thinking_does_not_count_for_the_limit():
     assert list(limit_tokens(events, 1)) == events
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_sizes_add_up_wherever_a_text_is_cut(one, other):
     assert units(one) + units(other) == units(one + other)
@@ -236,6 +239,7 @@ EVENTS = st.one_of(
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
+@settings(deadline=None)
 @given(st.lists(EVENTS, max_size=12),
        st.sampled_from(["stop", "length", "tool_calls", "content_filter"]))
 def test_a_transform_puts_out_one_finish_as_the_last(name, events, reason):
