@@ -12,7 +12,7 @@ import pytest
 import requests
 from conftest import ROOT, free_port, gateway, until
 
-from cursor2api.server.counts import Shared, added, fold, new_folder
+from cursor2api.server.counts import Shared, add_ended, added, new_folder
 from cursor2api.server.metrics import Metrics
 from cursor2api.server.record import RequestRecord
 
@@ -134,7 +134,7 @@ def test_each_worker_counts_once_at_any_time(tmp_path):
     for worker in workers:
         worker.save()
     reader, sums = Shared(tmp_path, "reader", lambda: ([], [])), []
-    ending = threading.Thread(target=lambda: [fold(tmp_path, str(n)) for n in range(40)])
+    ending = threading.Thread(target=lambda: [add_ended(tmp_path, str(n)) for n in range(40)])
     ending.start()
     while ending.is_alive() or not sums:
         sums += [value for *_, value in added(reader.others())]
@@ -148,11 +148,11 @@ def test_gauges_of_a_worker_that_has_ended_count_no_longer(tmp_path):
     ended.count(record(), 200, "gateway", "complete")
     ended.save()
     assert b"\ncursor2api_slots 12.0\n" in reader.text()
-    fold(tmp_path, "1")
+    add_ended(tmp_path, "1")
     text = reader.text()
     assert b"\ncursor2api_slots 7.0\n" in text and (COUNTED + "1.0").encode() in text
     assert b"# TYPE cursor2api_request_seconds histogram" in text and b"_created" not in text
-    fold(tmp_path, "1")
+    add_ended(tmp_path, "1")
     assert reader.text() == text
 
 

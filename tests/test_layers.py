@@ -36,7 +36,7 @@ ROOMS = {name: room for room, names in enumerate([
     ["agents.fingerprint"],
     ["agents.conversation", "agents.warm"],
     ["agents.agents"],
-    ["upstream.sse", "upstream.http", "upstream.usage"],
+    ["upstream.sse", "upstream.http", "upstream.usage", "upstream.cursor"],
     ["upstream.run"],
     ["upstream.sdk.place"],
     ["upstream.sdk.bridge"],

@@ -6,7 +6,7 @@ An adapter has `name` and
   sweep(age)         deletes what a crash left, older than `age` seconds
   left()             ids of what this service has upstream, at work or left by a crash
   share(folder)      called once in each process, after the fork: what its workers have in common is in the folder
-  retire()           from now on no other process begins to use this one's bridge
+  retire()           from now on nobody begins to use this process's bridge
   close(seconds)     returns when nothing is left running, or after that time: then the cloud adapter logs what is
 where `key` is the caller's own, or "" for the gateway's, and runs with one `queue` are heard side by side.
 An adapter whose agents can be kept has also

@@ -15,9 +15,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from urllib.parse import quote
 
-from ..errors import ApiError, KeyRefused, UpstreamCut, UpstreamError, UpstreamTimeout
+from ..errors import ApiError, UpstreamCut, UpstreamError, UpstreamTimeout
 from ..events import Event, Finish, Reasoning, Text, Usage
 from ..prompt import Prompt
+from .cursor import AGAIN_S, key_refused, limit_reached, picture, request_refused, run_failed, shown
 from .http import Exchange, Http, Limits, json_object, retry_after
 from .run import Run, Runs
 from .sse import Decoder, Frame
@@ -341,7 +342,7 @@ class Transcript:
         elif frame.event == "result":
             return self.end(value)
         elif frame.event == "error" and value.get("code") in FATAL:
-            raise UpstreamError(f"Cursor refused the stream: {_said(value)}", code=value["code"])
+            raise UpstreamError(f"Cursor refused the stream: {shown(value.get('message'))}", code=value["code"])
         else:
             self.dropped = True
         return []
@@ -349,13 +350,9 @@ class Transcript:
     def end(self, run: dict, streamed: bool = True) -> list[Event]:
         """The last events of a run, from its `result` frame or from the run itself. Raises UpstreamError."""
         self.over = True
-        status = run.get("status")
-        if status != "FINISHED":
-            status = status[:60] if isinstance(status, str) else "no status"
-            code = {"CANCELLED": "run_cancelled", "EXPIRED": "run_expired"}.get(status, "run_failed")
+        if run.get("status") != "FINISHED":
             detail = run.get("error") if isinstance(run.get("error"), dict) else {}
-            raise UpstreamError(f"Cursor's run ended as {status}: {_said(detail)}", code=code,
-                                retry_after=5 if code != "run_failed" else None)
+            raise run_failed(run.get("status"), shown(detail.get("message")))
         result = run.get("text" if streamed else "result")
         rest = ""
         if isinstance(result, str) and not (streamed and self._said[Text]):
@@ -407,33 +404,25 @@ class Transcript:
 
 
 def refusal(answer: Exchange, own: bool = False) -> ApiError:
-    """Cursor's refusal as ours: trouble with the gateway's key is ours to mend (502), its limits are the
-    caller's, and so is trouble with a key of the caller's `own`."""
+    """Cursor's refusal as ours, by its status. `own`: the key was the caller's."""
     error = answer.object.get("error")
     error = error if isinstance(error, dict) else answer.object
-    code, said = error.get("code"), _said(error)
+    code, said = error.get("code"), shown(error.get("message"))
     status = answer.status_code
     code = code if isinstance(code, str) else None
     wait = retry_after(answer.headers.get("retry-after", ""))
-    if status in (401, 403) and own:
-        return UpstreamError(f"Cursor refused your key or account ({status}): {said}", status=status,
-                             type="authentication_error" if status == 401 else "permission_error",
-                             code="invalid_api_key" if status == 401 else code)
     if status in (401, 403):
-        return KeyRefused(f"Cursor refused the gateway's own key or account ({status}): {said}",
-                          code=code or "upstream_key_refused")
+        return key_refused(said, code, own, status == 403, f" ({status})")
     if status == 429:
-        return UpstreamError(f"Cursor's limit is reached: {said}", status=429, type="requests",
-                             code=code or "rate_limit_exceeded", retry_after=wait or 20)
+        return limit_reached(said, code, wait)
     if status == 400:
-        return UpstreamError(f"Cursor refused the request: {said}", status=400,
-                             type="invalid_request_error", code=code or "upstream_refused")
+        return request_refused(said, code)
     if status in (404, 409, 410):
         return UpstreamError(f"Cursor refused the request ({status}): {said}",
                              code=code or ("stream_expired" if status == 410 else "upstream_refused"),
-                             retry_after=5 if code == "agent_busy" else None)
+                             retry_after=AGAIN_S if code == "agent_busy" else None)
     return UpstreamError(f"Cursor failed ({status}): {said}", code=code or "upstream_error",
-                         retry_after=wait or 5)
+                         retry_after=wait or AGAIN_S)
 
 
 def _auth(key: str) -> dict[str, str]:
@@ -450,18 +439,6 @@ def _age(agent: dict) -> float:
         return 0.0
 
 
-def _said(error: dict) -> str:
-    message = error.get("message")
-    return message[:500] if isinstance(message, str) and message else "no reason given"
-
-
 def _prompt(prompt: Prompt) -> dict:
-    images = {"images": [_image(image.url) for image in prompt.images]} if prompt.images else {}
+    images = {"images": [picture(image.url) for image in prompt.images]} if prompt.images else {}
     return {"text": prompt.text, **images}
-
-
-def _image(url: str) -> dict:
-    if not url.startswith("data:"):
-        return {"url": url}
-    kind, _, data = url.removeprefix("data:").partition(";base64,")
-    return {"data": data, "mimeType": kind}

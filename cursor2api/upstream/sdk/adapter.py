@@ -16,9 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 
-from ...errors import ApiError, BadRequest, KeyRefused, UpstreamCut, UpstreamError, UpstreamTimeout
+from ...errors import ApiError, BadRequest, UpstreamCut, UpstreamError, UpstreamTimeout
 from ...events import Event, Finish, Reasoning, Text, Usage
 from ...prompt import Prompt
+from ..cursor import AGAIN_S, key_refused, limit_reached, picture, request_refused, run_failed, shown
 from ..http import Ended, Exchange, Limits, json_object, retry_after
 from ..run import Run, Runs
 from ..usage import usage_of
@@ -159,7 +160,7 @@ class Agent:
             run.check()
         message = {"text": self._prompt.text}
         if self._prompt.images:
-            message["images"] = [{"data": _image(image.url)} for image in self._prompt.images]
+            message["images"] = [{"data": picture(image.url)} for image in self._prompt.images]
         data = _frame({"agentId": self._id, "message": message})
         del message  # it can be long
         self._stream = self._ask(run, "Send", data=data, stream=True,
@@ -321,9 +322,7 @@ def _failed(status: str, said: str, own: bool) -> ApiError:
     """A run that did not finish; its message begins with the code in brackets, if there is one."""
     if bracketed := BRACKETED.fullmatch(said):
         return _error(bracketed[1], bracketed[2], own)
-    code = {"CANCELLED": "run_cancelled", "EXPIRED": "run_expired"}.get(status, "run_failed")
-    return UpstreamError(f"Cursor's run ended as {status[:60] or 'no status'}: {_short(said)}", code=code,
-                         retry_after=5 if code != "run_failed" else None)
+    return run_failed(status, shown(said))
 
 
 REFUSED = {"unauthenticated": "unauthorized", "unauthorized": "unauthorized",
@@ -339,24 +338,17 @@ FINAL = {"not_found", "already_exists", "failed_precondition", "unimplemented", 
 
 
 def _error(code: str, said: str, own: bool, retry_after: float | None = None) -> ApiError:
-    """Cursor's refusal as ours: its key trouble is ours to mend (502), its limits are the caller's."""
-    said = _short(said)
-    if code in REFUSED and own:
-        forbidden = REFUSED[code] != "unauthorized"
-        return UpstreamError(f"Cursor refused your key or account: {said}", status=403 if forbidden else 401,
-                             type="permission_error" if forbidden else "authentication_error",
-                             code=REFUSED[code] if forbidden else "invalid_api_key")
+    """Cursor's refusal as ours, by its code."""
+    said = shown(said)
     if code in REFUSED:
-        return KeyRefused(f"Cursor refused the gateway's own key or account: {said}", code=REFUSED[code])
+        return key_refused(said, REFUSED[code], own, REFUSED[code] != "unauthorized")
     if code in LIMITED:
-        return UpstreamError(f"Cursor's limit is reached: {said}", status=429, type="requests",
-                             code=LIMITED[code], retry_after=retry_after or 20)
+        return limit_reached(said, LIMITED[code], retry_after)
     if code in WRONG:
-        return UpstreamError(f"Cursor refused the request: {said}", status=400,
-                             type="invalid_request_error", code=WRONG[code])
+        return request_refused(said, WRONG[code])
     if code == "deadline_exceeded":
-        return UpstreamTimeout(f"Cursor did not answer in time: {said}", retry_after=5)
-    return UpstreamError(f"Cursor failed ({code}): {said}", retry_after=None if code in FINAL else 5)
+        return UpstreamTimeout(f"Cursor did not answer in time: {said}", retry_after=AGAIN_S)
+    return UpstreamError(f"Cursor failed ({code}): {said}", retry_after=None if code in FINAL else AGAIN_S)
 
 
 KINDS = {"assistant": Text, "thinking": Reasoning}
@@ -388,15 +380,6 @@ def _str(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _image(url: str) -> dict:
-    kind, _, data = url.removeprefix("data:").partition(";base64,")
-    return {"data": data, "mimeType": kind}
-
-
 def _frame(message: dict) -> bytes:
     data = json.dumps(message).encode()
     return struct.pack(">BI", 0, len(data)) + data
-
-
-def _short(said: str) -> str:
-    return said[:500] or "no reason given"
