@@ -22,7 +22,7 @@ def chromium():
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
-        one = playwright.chromium.launch(executable_path=CHROMIUM, args=[
+        one = playwright.chromium.launch(executable_path=CHROMIUM, timeout=120_000, args=[
             "--host-resolver-rules=MAP *.test 127.0.0.1",
             *["--no-sandbox"] * (os.geteuid() == 0)])  # Chromium's own does not work for root
         yield one

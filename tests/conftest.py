@@ -68,7 +68,7 @@ class Gateway:
         return [line for line in lines if facts.items() <= line.items()]
 
 
-def until(condition, seconds=30):
+def until(condition, seconds=90):
     """Waits for a condition, generously; its last value is what it returns."""
     deadline = time.monotonic() + seconds
     while not (value := condition()) and time.monotonic() < deadline:

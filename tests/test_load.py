@@ -42,7 +42,7 @@ def cancel_all(gate):
 
 @pytest.fixture(scope="module")
 def small():
-    with gateway(environ={"THREADS": "8", "MAX_STREAMS": "3", "QUEUE_S": "20"}) as gate:
+    with gateway(environ={"THREADS": "8", "MAX_STREAMS": "3", "QUEUE_S": "50"}) as gate:
         yield gate
 
 
@@ -66,7 +66,7 @@ def test_with_every_slot_taken_and_requests_waiting_health_ready_and_models_answ
         for path in ("/health", "/ready", "/v1/models", "/v1/models/" + MODEL):
             answers = [full.get(path) for _ in range(9)]
             assert {answer.status_code for answer in answers} == {200}
-            assert median(answer.elapsed.total_seconds() for answer in answers) < 0.1
+            assert median(answer.elapsed.total_seconds() for answer in answers) < 0.5
         assert sum(each.done() for each in waiting) == 17, "they still wait"
         refused = [each.result() for each in waiting if each.done()]
         assert {(each.status_code, each.json()["error"]["code"], each.headers["Retry-After"])
@@ -114,8 +114,8 @@ def test_a_body_that_its_caller_does_not_read_keeps_its_slot():
         assert until(lambda: waits(gate))
         assert gate.say().json()["error"]["code"] == "overloaded"
         assert len(gate.agents()) == 1 and gate.get("/health").ok
-        while b"}" not in caller.recv(1_000_000)[-1:]:
-            pass
+        while not (got := caller.recv(1_000_000)).endswith(b"}"):
+            assert got, "the connection was ended"
         assert until(lambda: gate.say().ok)
 
 
@@ -204,7 +204,7 @@ def test_nobody_gets_a_slot_when_they_are_shut_not_even_who_waits():
 def test_ready_says_why_not_and_asks_cursor_once(refuse, code):
     with gateway(script={"refuse": {"models": refuse}}) as gate:
         assert until(lambda: gate.get("/ready").json().get("code") == code)
-        for _ in range(30):
+        for _ in range(9):
             response = requests.get(gate.url + "/ready", timeout=10)
             assert response.status_code == 503 and response.json()["reason"]
             assert response.headers["x-should-retry" if code == "unauthorized" else "Retry-After"]
@@ -244,7 +244,7 @@ def test_models_that_wait_for_a_cursor_that_does_not_answer_starve_nobody():
 
 
 def test_on_sigterm_running_replies_end_and_no_new_one_begins():
-    with gateway(script={"replies": [{"text": "word " * 60, "delay": 0.05}]}) as gate, ExitStack() as stack:
+    with gateway(script={"replies": [{"text": "word " * 160, "delay": 0.05}]}) as gate, ExitStack() as stack:
         lines = begun(gate, stack)
         gate.process.send_signal(signal.SIGTERM)
         assert until(lambda: requests.get(gate.url + "/ready", timeout=10).json().get("code") == "draining")
@@ -260,7 +260,7 @@ def test_on_sigterm_running_replies_end_and_no_new_one_begins():
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "body"])
 def test_after_the_grace_time_a_reply_gets_an_error_and_its_run_is_cancelled(stream):
-    with gateway(script={"replies": [LONG]}, environ={"GRACE_S": "0.5"}) as gate:
+    with gateway(script={"replies": [LONG]}, environ={"GRACE_S": "3"}) as gate:
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(gate.say, stream=stream)
             assert until(lambda: gate.agents() and gate.agents()[0]["runs"][0]["connections"])
@@ -369,7 +369,7 @@ def leave(simulator, name, **more):
 @pytest.mark.parametrize("age, gone", [("0.001", True), ("3600", False), ("0", False)])
 def test_a_start_deletes_what_a_crash_left_past_an_age(age, gone):
     # A first service makes an agent and is killed; the second finds it by its name.
-    with gateway(script={"replies": [{"text": "x " * 9, "delay": 0.1}]}) as first:
+    with gateway(script={"replies": [{"text": "x " * 9, "delay": 0.3}]}) as first:
         with ThreadPoolExecutor(1) as pool:
             pool.submit(first.say)
             assert until(lambda: first.agents() and first.agents()[0]["runs"][0]["connections"])
@@ -469,7 +469,7 @@ def test_without_threads_requests_wait_and_replies_go_on():
 
 def test_a_worker_that_is_killed_leaves_the_others_at_work():
     with gateway(environ={"WEB_CONCURRENCY": "2", "THREADS": "6", "MAX_STREAMS": "2", "QUEUE_S": "0"}, script={
-            "replies": [{"text": "word " * 80, "delay": 0.05, "times": 0}]}) as gate, ExitStack() as stack:
+            "replies": [{"text": "word " * 160, "delay": 0.05, "times": 0}]}) as gate, ExitStack() as stack:
         streams = []
 
         def third():

@@ -189,7 +189,7 @@ def test_other_accounts_and_services_see_nothing_of_it(server):
 
 
 def test_what_a_stopped_machine_kept_goes_on_with_another_and_is_deleted_in_time(server):
-    with machines(server, KEEP_AGENT_S="10") as gates:
+    with machines(server, KEEP_AGENT_S="25") as gates:
         talk = Talk(gates[1])
         talk.ask("One")
         Talk(gates[1]).ask("Nobody comes back to this")

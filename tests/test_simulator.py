@@ -206,7 +206,7 @@ def test_a_stream_resumes_after_any_of_its_ids_and_no_other(play):
 
 
 def test_a_run_is_busy_then_cancelled_and_says_no_more(play):
-    call = play({"text": "a " * 50, "delay": 1})
+    call = play({"text": "a " * 50, "delay": 5})
     agent, run = call.create()
     with open_stream(call, run) as answer:
         pieces = answer.iter_content(None)
@@ -440,7 +440,7 @@ def test_silence_holds_until_the_client_leaves(play, beats):
     _, run = (call := play({"text": "a b c", "stall_after": 1, "heartbeat": 0.02,
                             "heartbeats": beats})).create()
     data = b""
-    with open_stream(call, run, 0.3) as answer:
+    with open_stream(call, run, 2) as answer:
         pieces = answer.iter_content(None)
         try:
             while data.count(b"heartbeat") < 3:
