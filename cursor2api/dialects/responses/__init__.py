@@ -7,12 +7,12 @@ from ...errors import ApiError, UpstreamCut
 from ...events import Finish, Text, ToolCall, Usage
 from .parse import PARAMETERS, parse
 from .stored import cancel, delete, input_items, show
-from .writer import ResponseWriter, retry_may_mend
+from .writer import ResponseWriter
 
 
 def fails_in_stream(error: ApiError) -> bool:
     """Codex asks again after any 5xx, up to 30 times: what no retry mends is an event that stops it."""
-    return error.status >= 500 and not retry_may_mend(error)
+    return error.status >= 500 and error.retry_after is None
 
 
 def input_tokens(asked: Asked) -> Answer:

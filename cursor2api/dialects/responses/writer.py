@@ -270,16 +270,12 @@ def _part(kind: type, text: str) -> str:
     return json.dumps(_content(kind, text))
 
 
-def retry_may_mend(error: ApiError) -> bool:
-    """Also a stream that was cut and an upstream that was silent, although nobody knows how long to wait."""
-    return error.retry_after is not None or isinstance(error, (UpstreamCut, UpstreamTimeout))
-
-
 def _code(error: ApiError) -> str:
     """What an agent goes by: it asks again unless the prompt is said to be invalid."""
     if error.status == 429:
         return "rate_limit_exceeded"
-    return "server_error" if retry_may_mend(error) else "invalid_prompt"
+    again = error.retry_after is not None or isinstance(error, (UpstreamCut, UpstreamTimeout))
+    return "server_error" if again else "invalid_prompt"
 
 
 def _message(error: ApiError) -> str:
