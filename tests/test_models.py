@@ -230,6 +230,13 @@ def test_lists_of_many_keys_do_not_push_out_the_gateways_own():
     assert sum(not models.waits(f"crsr_{number}") for number in range(3 * KEYS)) < KEYS
 
 
+def test_a_new_key_has_a_list_although_many_are_held():
+    models = Models(lambda key: [{"id": "of-" + key}], (), ())
+    for number in range(KEYS + 2):
+        assert [model.id for model in models.all(f"crsr_{number}")] == [f"of-crsr_{number}"]
+    assert models.waits("crsr_0") and not models.waits(f"crsr_{KEYS + 1}"), "the one asked for longest ago went"
+
+
 def test_lists_of_made_up_keys_do_not_push_out_those_of_good_ones():
     def fetch(key):
         if key.startswith("bad"):

@@ -56,7 +56,8 @@ class Models:
         """The base models. Raises the upstream's ApiError while there has never been a list; `look` is called now
         and then while the first one is waited for, and may raise what ends that."""
         known = self._known(key)
-        self._refreshed(key, FETCH_S if not self._fixed else 0 if known.looked else LOOK_S, not self._fixed, look)
+        seconds = FETCH_S if not self._fixed else 0 if known.looked else LOOK_S
+        self._refresh(known, key, seconds, not self._fixed, look)
         if self._fixed:
             known.looked = True
             return [known.models.get(id) or Model(id) for id in self._fixed]
@@ -70,7 +71,8 @@ class Models:
 
     def prove(self, key: str) -> None:
         """Returns when there is a list for the key. Raises the upstream's ApiError."""
-        known = self._refreshed(key, FETCH_S)
+        known = self._known(key)
+        self._refresh(known, key, FETCH_S)
         if not known.models and (known.error or known.fetching):
             raise _failure(known)
 
@@ -109,23 +111,23 @@ class Models:
             known = self._lists.setdefault(name, _List())
             self._lists.move_to_end(name)
             if len(self._lists) > KEYS:
-                # The gateway's own stays; one without models goes first, as its key may be made up.
-                del self._lists[min(filter(None, self._lists), key=lambda name: bool(self._lists[name].models))]
+                # The gateway's own stays, and the one that is asked for. One without models goes first, as its key
+                # may be made up; else the one that was asked for longest ago.
+                others = (each for each in self._lists if each not in ("", name))
+                del self._lists[min(others, key=lambda each: bool(self._lists[each].models))]
             return known
 
-    def _refreshed(self, key: str, seconds: float, needed: bool = True,
-                   look: Callable[[], None] = lambda: None) -> _List:
-        """The list, after a fetch if it is not fresh; whoever has a list does not wait for a newer one.
+    def _refresh(self, known: _List, key: str, seconds: float, needed: bool = True,
+                 look: Callable[[], None] = lambda: None) -> None:
+        """Fetches the list if it is not fresh; whoever has a list does not wait for a newer one.
 
         With a caller's own key few fetches are made at once that are not `needed`, as when a list is only stale.
         """
-        known = self._known(key)
         self._begin(known, key, needed)
         fetching = known.fetching
         while fetching and not (known.models or fetching.wait(min(LOOK_S, seconds))) and seconds > LOOK_S:
             seconds -= LOOK_S
             look()
-        return known
 
     def _begin(self, known: _List, key: str, needed: bool = True,
                age: float = float("inf")) -> threading.Event | None:
