@@ -137,9 +137,10 @@ class Models:
             due = known.next if known.error else min(known.next, known.told + age)
             if self._clock() < due or known.fetching or spare and self._renewals >= RENEWALS:
                 return None
+            # First, as it may fail; it ends only when it gets the lock.
+            threading.Thread(target=self._renew, args=(known, key, spare), name="models", daemon=True).start()
             self._renewals += spare
             known.fetching = fetching = threading.Event()
-            threading.Thread(target=self._renew, args=(known, key, spare), name="models", daemon=True).start()
             return fetching
 
     def _renew(self, known: _List, key: str, spare: bool) -> None:
@@ -154,11 +155,11 @@ class Models:
             known.error = InternalError()
             log.exception("a fault in fetching the model list")
         finally:
-            known.told = self._clock()
-            known.next = known.told + wait
-            fetching, known.fetching = known.fetching, None
-            fetching.set()
             with self._lock:
+                known.told = self._clock()
+                known.next = known.told + wait
+                fetching, known.fetching = known.fetching, None
+                fetching.set()
                 self._renewals -= spare
 
 
