@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -66,6 +67,18 @@ class Gateway:
         lines = (dict(pair.split("=", 1) for pair in shlex.split(line) if "=" in pair)
                  for line in self.log().splitlines() if line.startswith("time="))
         return [line for line in lines if facts.items() <= line.items()]
+
+
+def fail_to_start(monkeypatch, name):
+    """The next start of a thread of this name fails, as where there can be no more threads."""
+    start, failed = threading.Thread.start, []
+
+    def fail_once(thread):
+        if thread.name == name and not failed:
+            failed.append(name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+    monkeypatch.setattr(threading.Thread, "start", fail_once)
 
 
 def until(condition, seconds=90):

@@ -1,7 +1,9 @@
 """The life of the SDK's bridge: when it starts, what it may see, and that it never stays."""
 
 import os
+import pwd
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -9,15 +11,17 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, STAND_IN, command, descendants, free_port, gateway, until
+from conftest import ROOT, STAND_IN, command, descendants, fail_to_start, free_port, gateway, until
 from test_service import body, events, fold, settled
 
 from cursor2api.errors import UpstreamError
 from cursor2api.simulator import serve
-from cursor2api.upstream.sdk.bridge import LONGEST_PAUSE_S, Bridges
+from cursor2api.upstream.http import Limits
+from cursor2api.upstream.sdk.bridge import LONGEST_PAUSE_S, Bridges, bridge_of
 
 IS_ROOT = os.geteuid() == 0
 
@@ -159,6 +163,30 @@ def test_the_pauses_before_a_start_double_up_to_the_longest():
     bridges.went_well()
     now += LONGEST_PAUSE_S
     assert [refused(), refused()] == [None, None]
+
+
+@contextmanager
+def made(place=None, idle=0):
+    """The Bridges of one worker, with the stand-in; all ends with them."""
+    bridges = Bridges(partial(bridge_of, tuple(shlex.split(f"{STAND_IN} --backend http://127.0.0.1:9")),
+                              pwd.getpwuid(os.geteuid()).pw_name, "", Limits(10, 60, 60, 1), 4), idle, 0)
+    bridges.share(place)
+    try:
+        yield bridges
+    finally:
+        bridges.close(0)
+
+
+@pytest.mark.parametrize("thread", ["bridge-start", "bridge"])
+def test_a_thread_that_cannot_start_costs_one_lease_only(thread, monkeypatch):
+    with made() as bridges:
+        fail_to_start(monkeypatch, thread)
+        with ThreadPoolExecutor(1) as pool:
+            error = pool.submit(bridges.lease).exception(60)
+            assert type(error) is RuntimeError if thread == "bridge-start" else error.code == "bridge_failed"
+            bridge = pool.submit(bridges.lease).result(60)
+        bridges.release(bridge)
+        assert not bridges._leases
 
 
 def test_a_bridge_that_is_never_ready_is_given_up():

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from conftest import gateway, until
+from conftest import fail_to_start, gateway, until
 
 from cursor2api.errors import ApiError, BadRequest, InternalError, KeyRefused, UpstreamError
 from cursor2api.models import Model
@@ -228,6 +228,28 @@ def test_lists_of_many_keys_do_not_push_out_the_gateways_own():
         models.all(f"crsr_{number}")
     assert models.trouble() is None and not models.waits()
     assert sum(not models.waits(f"crsr_{number}") for number in range(3 * KEYS)) < KEYS
+
+
+def test_a_list_is_fetched_again_after_its_thread_could_not_start(monkeypatch):
+    clock = Clock()
+    models = Models(lambda key: [{"id": "a"}], ("a",), (), clock)
+    models.prove("key")
+    assert until(lambda: not models._known("key").fetching)
+    clock.now = FRESH_S
+    for _ in range(RENEWALS):
+        fail_to_start(monkeypatch, "models")
+        with pytest.raises(RuntimeError):
+            models.all("key")
+        monkeypatch.undo()
+    told = models._known("key").told
+    assert models.all("key") and until(lambda: models._known("key").told > told)
+
+
+def test_a_new_key_has_a_list_although_many_are_held():
+    models = Models(lambda key: [{"id": "of-" + key}], (), ())
+    for number in range(KEYS + 2):
+        assert [model.id for model in models.all(f"crsr_{number}")] == [f"of-crsr_{number}"]
+    assert models.waits("crsr_0") and not models.waits(f"crsr_{KEYS + 1}"), "the one asked for longest ago went"
 
 
 def test_lists_of_made_up_keys_do_not_push_out_those_of_good_ones():

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import openai
 import pytest
-from conftest import MODEL, gateway, resident, settings_of, until
+from conftest import MODEL, fail_to_start, gateway, resident, settings_of, until
 from test_service import PIXEL, WEATHER, events
 
 from cursor2api.agents.agents import Agents
@@ -513,6 +513,39 @@ def test_warm_agents_are_replaced_when_they_are_too_old():
     with gateway(environ={**KEEP, "WARM_AGENTS": "1", "KEEP_AGENT_S": "1"}) as gate:
         assert until(lambda: len(gate.agents()) >= 3)
         assert until(lambda: gate.agents()[0]["deleted"] and gate.agents()[1]["deleted"])
+
+
+class Boots:
+    """An upstream of which each agent fails to open but the last of `count`."""
+
+    def __init__(self, count):
+        self.left = count
+
+    def open(self, prompt):
+        self.left -= 1
+        if self.left:
+            raise RuntimeError("can't start new thread")
+        return self
+
+    def __iter__(self):
+        return iter(())
+
+    def release(self):
+        return "agent"
+
+    def end(self):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_warm_agent_is_made_after_a_thread_could_not_start(monkeypatch):
+    warm, model = Warm(Boots(2), 1, 3600.0, lambda: ("a", ())), ("a", ())
+    warm._ready.append((0.0, model, "old"))
+    fail_to_start(monkeypatch, "warm")
+    with pytest.raises(RuntimeError):
+        warm.tend()
+    assert warm.tend() == ["old"]
+    assert until(lambda: warm.tend() or warm.take(model)) == "agent"
 
 
 def test_without_a_model_there_is_no_agent_to_warm_up():

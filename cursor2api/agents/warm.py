@@ -50,19 +50,20 @@ class Warm:
         now = time.monotonic()
         with self._lock:
             model = Counter(self._asked).most_common(1)[0][0] if self._asked else first
-            old = [each for each in self._ready if each[0] <= now]
-            self._ready = [each for each in self._ready if each[0] > now]
-            there = len(self._booting) + sum(booted == model for _, booted, _ in self._ready)
+            there = len(self._booting) + sum(booted == model and end > now for end, booted, _ in self._ready)
             missing = 0 if not model or self._stopped or now < self._not_before else self._count - there
             for _ in range(missing):
                 boot = threading.Thread(target=self._boot, args=(model,), name="warm", daemon=True)
+                boot.start()  # first, as it may fail; it ends only when it gets the lock
                 self._booting.add(boot)
-                boot.start()
+            old = [each for each in self._ready if each[0] <= now]
+            self._ready = [each for each in self._ready if each[0] > now]
         return [agent for _, _, agent in old]
 
     def _boot(self, model: tuple) -> None:
-        run, agent = self._upstream.open(Prompt(*model, WARM_UP, (), Briefing("", "", 0))), None
+        run = agent = None
         try:
+            run = self._upstream.open(Prompt(*model, WARM_UP, (), Briefing("", "", 0)))
             for _ in run:
                 if self._stopped:
                     return
@@ -78,7 +79,8 @@ class Warm:
                     log.info("a warm agent is ready", extra={"facts": {"model": model[0]}})
                 elif agent:
                     self._upstream.delete(agent)
-            run.end()
+            if run:
+                run.end()
 
     def close(self) -> list[str]:
         """Gives up all; those that are booting end by themselves."""

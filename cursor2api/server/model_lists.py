@@ -57,7 +57,7 @@ class Models:
         and then while the first one is waited for, and may raise what ends that."""
         known = self._known(key)
         seconds = FETCH_S if not self._fixed else 0 if known.waited_once else LOOK_S
-        self._refreshed(key, seconds, not self._fixed, look)
+        self._refresh(known, key, seconds, not self._fixed, look)
         if self._fixed:
             known.waited_once = True
             return [known.models.get(id) or Model(id) for id in self._fixed]
@@ -71,7 +71,8 @@ class Models:
 
     def prove(self, key: str) -> None:
         """Returns when there is a list for the key. Raises the upstream's ApiError."""
-        known = self._refreshed(key, FETCH_S)
+        known = self._known(key)
+        self._refresh(known, key, FETCH_S)
         if not known.models and (known.error or known.fetching):
             raise _failure(known)
 
@@ -110,23 +111,23 @@ class Models:
             known = self._lists.setdefault(name, _List())
             self._lists.move_to_end(name)
             if len(self._lists) > KEYS:
-                # The gateway's own stays; one without models goes first, as its key may be made up.
-                del self._lists[min(filter(None, self._lists), key=lambda name: bool(self._lists[name].models))]
+                # The gateway's own stays, and the one that is asked for. One without models goes first, as its key
+                # may be made up; else the one that was asked for longest ago.
+                others = (each for each in self._lists if each not in ("", name))
+                del self._lists[min(others, key=lambda each: bool(self._lists[each].models))]
             return known
 
-    def _refreshed(self, key: str, seconds: float, needed: bool = True,
-                   look: Callable[[], None] = lambda: None) -> _List:
-        """The list, after a fetch if it is not fresh; whoever has a list does not wait for a newer one.
+    def _refresh(self, known: _List, key: str, seconds: float, needed: bool = True,
+                 look: Callable[[], None] = lambda: None) -> None:
+        """Fetches the list if it is not fresh; whoever has a list does not wait for a newer one.
 
         With a caller's own key few fetches are made at once that are not `needed`, as when a list is only stale.
         """
-        known = self._known(key)
         self._begin(known, key, needed)
         fetching = known.fetching
         while fetching and not (known.models or fetching.wait(min(LOOK_S, seconds))) and seconds > LOOK_S:
             seconds -= LOOK_S
             look()
-        return known
 
     def _begin(self, known: _List, key: str, needed: bool = True,
                age: float = float("inf")) -> threading.Event | None:
@@ -136,9 +137,10 @@ class Models:
             due = known.next if known.error else min(known.next, known.told + age)
             if self._clock() < due or known.fetching or spare and self._renewals >= RENEWALS:
                 return None
+            # First, as it may fail; it ends only when it gets the lock.
+            threading.Thread(target=self._renew, args=(known, key, spare), name="models", daemon=True).start()
             self._renewals += spare
             known.fetching = fetching = threading.Event()
-            threading.Thread(target=self._renew, args=(known, key, spare), name="models", daemon=True).start()
             return fetching
 
     def _renew(self, known: _List, key: str, spare: bool) -> None:
@@ -153,11 +155,11 @@ class Models:
             known.error = InternalError()
             log.exception("a fault in fetching the model list")
         finally:
-            known.told = self._clock()
-            known.next = known.told + wait
-            fetching, known.fetching = known.fetching, None
-            fetching.set()
             with self._lock:
+                known.told = self._clock()
+                known.next = known.told + wait
+                fetching, known.fetching = known.fetching, None
+                fetching.set()
                 self._renewals -= spare
 
 

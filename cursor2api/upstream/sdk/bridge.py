@@ -18,7 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from pathlib import Path
 
 from ...config import ConfigError
@@ -78,20 +78,28 @@ class Bridge:
         self._notice, notice = None, []
         if place:
             self._notice, notice = place.new(self.id), ["--notice", str(place.notice(self.id))]
-        self._keeper = subprocess.Popen(
-            [sys.executable, "-I", KEEPER, "--user", user,
-             "--temp", tempfile.gettempdir(), "--start", str(limits.create), *notice, *command],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={BACKEND: backend}, cwd="/", start_new_session=True,
-            pass_fds=[self._notice] if place else [])
+        try:
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-I", KEEPER, "--user", user,
+                 "--temp", tempfile.gettempdir(), "--start", str(limits.create), *notice, *command],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={BACKEND: backend}, cwd="/",
+                start_new_session=True, pass_fds=[self._notice] if place else [])
+        except OSError:
+            self._let_go()
+            raise
         said = json.loads(self._keeper.stdout.readline() or '{"error": "its keeper ended"}')
         if "error" in said:
             self._keeper.communicate()
             self._let_go()
             log.warning("the SDK's bridge did not start: %s", said["error"])
-            raise UpstreamError("The SDK's bridge did not start; the log says why", status=503,
-                                code="bridge_failed")
+            raise _not_started()
         self.http, self.workspace = _reached(said, limits, pool)
-        threading.Thread(target=self._watch, args=(said,), name="bridge", daemon=True).start()
+        try:
+            threading.Thread(target=self._watch, args=(said,), name="bridge", daemon=True).start()
+        except RuntimeError:
+            self._keeper.communicate()
+            self._let_go()
+            raise
         if place:
             try:
                 place.publish(self.id, self._notice, {"id": self.id, **said})
@@ -220,7 +228,7 @@ class Bridges:
                 if self._begin(bridge):
                     return bridge
                 time.sleep(LOOK_S)
-        except ApiError:
+        except BaseException:
             self._end_lease()
             raise
 
@@ -300,8 +308,9 @@ class Bridges:
                 "The SDK's bridge keeps ending; it is started again in a moment", status=503,
                 code="bridge_failed", retry_after=max(1.0, left)))
             return future
-        future = self._current = Future()
+        future = Future()
         threading.Thread(target=self._make, args=(future,), name="bridge-start", daemon=True).start()
+        self._current = future  # not before: a start that fails would leave what nobody makes
         return future
 
     def _make(self, future: Future) -> None:
@@ -310,6 +319,10 @@ class Bridges:
         except ApiError as error:
             self._failed()
             future.set_exception(error)
+        except Exception:  # no thread or process can be had, say
+            log.exception("the SDK's bridge did not start")
+            self._failed()
+            future.set_exception(_not_started())
         else:
             log.info("the SDK's bridge has started" if type(bridge) is Bridge else
                      "the SDK's bridge is another worker's")
@@ -367,8 +380,12 @@ class Bridges:
 
     @staticmethod
     def _finish(future: Future | None) -> None:
-        if future and not future.exception():  # waits for a start that is under way
-            future.result().end()
+        if future and wait([future], END_S).done and not future.exception():
+            future.result().end()  # a bridge that starts only later ends with this process
+
+
+def _not_started() -> UpstreamError:
+    return UpstreamError("The SDK's bridge did not start; the log says why", status=503, code="bridge_failed")
 
 
 def _gone() -> UpstreamError:
