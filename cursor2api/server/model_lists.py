@@ -144,23 +144,22 @@ class Models:
             return fetching
 
     def _renew(self, known: _List, key: str, spare: bool) -> None:
-        wait = RETRY_S
+        models, error, wait = known.models, None, RETRY_S
         try:
-            models = {model.id: model for model in map(read_model, self._fetch(key) or []) if model}
-            known.models, known.error, wait = models, None, FRESH_S
-        except ApiError as error:
-            known.error, wait = error, min(max(RETRY_S, error.retry_after or 0), FRESH_S)
-            log.warning("the model list could not be fetched: %s", error.code)
+            models, wait = {model.id: model for model in map(read_model, self._fetch(key) or []) if model}, FRESH_S
+        except ApiError as refusal:
+            error, wait = refusal, min(max(RETRY_S, refusal.retry_after or 0), FRESH_S)
+            log.warning("the model list could not be fetched: %s", refusal.code)
         except Exception:
-            known.error = InternalError()
+            error = InternalError()
             log.exception("a fault in fetching the model list")
-        finally:
-            with self._lock:
-                known.told = self._clock()
-                known.next = known.told + wait
-                fetching, known.fetching = known.fetching, None
-                fetching.set()
-                self._renewals -= spare
+        with self._lock:
+            known.told, known.error = self._clock(), error
+            known.next = known.told + wait
+            known.models = models  # who waits for the first list goes on now, without the lock
+            fetching, known.fetching = known.fetching, None
+            fetching.set()
+            self._renewals -= spare
 
 
 def _failure(known: _List) -> ApiError:
