@@ -71,6 +71,15 @@ READ = [
     ("thinking", [{"role": "assistant", "content": [
         {"type": "thinking", "thinking": "hm", "signature": "x"}, {"type": "redacted_thinking", "data": "x"},
         text("Ho")]}], [Message("assistant", ("Ho",))]),
+    ("tools that ran at another server", [{"role": "assistant", "content": [
+        {"type": "reasoning", "text": "hm"}, text("Look"), {"type": "server_tool_use", "name": "web_search"},
+        {"type": "web_search_tool_result", "content": []}, {"type": "mcp_tool_use", "id": "m"}]}],
+     [Message("assistant", ("Look", "[server_tool_use]", "[web_search_tool_result]", "[mcp_tool_use]"))]),
+    ("a result of MCP's", [user(result(
+        text("18"), {"type": "audio", "data": "AAAA"}, {"type": "resource_link", "uri": "x"},
+        {"type": "resource", "resource": {"uri": "x", "blob": "AAAA"}}))],
+     [Message("tool", ("18", "[audio]", '{"type": "resource_link", "uri": "x"}', "[resource]"),
+              tool_call_id="t1")]),
     ("an empty reply", [{"role": "assistant", "content": []}], [Message("assistant", ())]),
     ("a call", [{"role": "assistant", "content": [text("Look"), {
         "type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}, "caller": {"type": "direct"}}]}],
@@ -207,7 +216,9 @@ REFUSED = [
     ("too little thinking", {"thinking": {"type": "enabled", "budget_tokens": 1}}, "thinking.budget_tokens"),
     ("another role", {"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
     ("no content", {"messages": [{"role": "user"}]}, "messages[0].content"),
-    ("a block of a server's", {"messages": [{"role": "assistant", "content": [{"type": "server_tool_use"}]}]},
+    ("a block of no kind", {"messages": [{"role": "assistant", "content": [{"type": "tool_result"}]}]},
+     "messages[0].content[0].type"),
+    ("a server's block of the user's", {"messages": [user({"type": "server_tool_use"})]},
      "messages[0].content[0].type"),
     ("a call by the user", {"messages": [user({"type": "tool_use", "id": "t", "name": "f", "input": {}})]},
      "messages[0].content[0].type"),

@@ -122,6 +122,9 @@ ITEMS = [
             item("text", text="see"), item("image", data="aGV5", mimeType="image/png")])],
      [user(Image(IMAGE), Image("data:image/jpeg;base64,AAAA")), called(("1", "f", "{}"), text=("a",)),
       Message("tool", ("see", Image(IMAGE)), tool_call_id="1")]),
+    ("a result of MCP's", [item("function_call_output", call_id="1", output=[
+        item("input_text", text="see"), item("audio", data="AAAA"), item("resource_link", uri="x")])],
+     [Message("tool", ("see", "[audio]", '{"type": "resource_link", "uri": "x"}'), tool_call_id="1")]),
     ("an output of the tool's own", [
         item("function_call_output", call_id="1", output=[item("dir"), item("file")]),
         item("function_call_output", call_id="2", output={"temp": 18})],
@@ -195,9 +198,12 @@ def test_a_tool_that_cannot_run_here_is_left_out_beside_others(kind):
     for given, left_out in (
             ({"tools": [{"type": kind}, function("f")]}, "tools[0]"),
             ({"tools": [SEARCH], "input": [item("additional_tools", tools=[{"type": kind}])]},
-             "input[0].tools[0]")):
+             "input[0].tools[0]"),
+            ({"tools": [namespace("a", {"type": kind}), function("f")]}, "tools[0].tools[0]"),
+            ({"tools": [namespace("a", {"type": kind}, function("f"), description="A")]}, "tools[0].tools[0]")):
         chat, _, ignored = parsed(strict=True, **given)
         assert len(chat.tools) == 1 and ignored == (left_out,)
+    assert chat.tools[0].description == "a: A"
 
 
 def test_a_header_that_tells_of_many_tools_is_short_enough_for_a_proxy(service):
