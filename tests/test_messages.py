@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -247,7 +248,7 @@ DELTAS = {"text": {"text_delta"}, "thinking": {"thinking_delta", "signature_delt
 
 
 def frames(events, model="m"):
-    writer = MessageWriter(IDENTITY, Chat(model, ()), None)
+    writer = MessageWriter(replace(IDENTITY, model=model), Chat("asked", ()), None)
     out, usage = writer.begin(), Usage(0, 0)
     for event in events:
         usage = event if type(event) is Usage else usage
@@ -259,7 +260,7 @@ def body(events, model="m"):
     reply = ReplySoFar()
     for event in events:
         reply.add(event)
-    return MessageWriter(IDENTITY, Chat(model, ()), None).body([reply], reply.usage)
+    return MessageWriter(replace(IDENTITY, model=model), Chat("asked", ()), None).body([reply], reply.usage)
 
 
 def folded(frames):
@@ -491,6 +492,13 @@ def test_both_forms_on_every_path(service, path):
                 assert "id" not in block or re.fullmatch("toolu_[0-9a-f]{24}", block.pop("id"))
         assert made == message and message["stop_reason"] == reason and message["model"] == MODEL
         assert re.fullmatch("req_[0-9a-f]{24}", streamed.headers["request-id"])
+
+
+@pytest.mark.parametrize("named", [MODEL, f"{MODEL}-thinking"])
+def test_a_reply_names_the_model_that_was_asked_of_cursor(service, named):
+    one, asked = service(), f"anthropic/{named}[1m]"
+    message, streamed = one.ask(model=asked), one.ask(model=asked, stream=True)
+    assert message.json["model"] == folded(read(streamed))["model"] == named
 
 
 KEYS = [("x-api-key", "key", 200), ("Authorization", "Bearer key", 200), ("x-api-key", "wrong", 401)]
