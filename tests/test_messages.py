@@ -753,6 +753,28 @@ def test_a_tool_that_joins_is_told(service):
     assert '"grep"' in one.agents()[-1]["runs"][-1]["prompt"]
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+def test_an_agent_that_wrote_words_between_calls_goes_on(service, stream):
+    one, kinds = service(KEEP_AGENTS="9"), []
+
+    def say(*new, **options):
+        talk.extend(new)
+        response = one.ask(messages=talk, tools=[WEATHER], stream=stream, **options)
+        kinds.append(response.headers["x-cursor2api-agent"])
+        made = (folded(read(response)) if stream else response.json)["content"]
+        talk.append({"role": "assistant", "content": made})
+        return made
+    talk = []
+    say(*HI)
+    nonce = one.agents()[0]["runs"][0]["prompt"].partition("<user_")[2][:8]
+    paris, oslo = (f'<call_{nonce}>{{"name": "get_weather", "arguments": {{"city": "{city}"}}}}</call_{nonce}>'
+                   for city in ("Paris", "Oslo"))
+    made = say(*HI, reply={"text": f"Let me look.\n\n{paris}\nAnd there.\n{oslo}\n"})
+    assert [block["type"] for block in made] == ["text", "tool_use", "text", "tool_use"]
+    say(user(*(result(text("18")) | {"tool_use_id": block["id"]} for block in made[1::2])))
+    assert kinds == ["new", "reused", "reused"]
+
+
 # Over gunicorn
 
 def post(gate, path="/v1/messages", **body):

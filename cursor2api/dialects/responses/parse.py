@@ -194,8 +194,10 @@ def _kind(item: object, path: str) -> str:
 
 
 def _messages(items: list[Placed], declared: dict[str, Declared]) -> Iterator[Message]:
+    """The messages of a chat. The assistant's texts and calls in a row are one, as they were one reply."""
     names = {(tool.namespace, tool.name): name for name, tool in declared.items()}
-    said, calls = None, []  # the assistant's last message, for as long as calls may join it, and these
+    said: list[str | Image] | None = None  # in the assistant's message so far
+    calls: list[WholeCall] = []
     for item, kind, path in items:
         if kind in _SILENT:
             continue
@@ -203,13 +205,16 @@ def _messages(items: list[Placed], declared: dict[str, Declared]) -> Iterator[Me
             calls.append(_call(item, kind, path, names))
             continue
         message = _message(item, kind, path)
-        if said or calls:
-            yield replace(said or Message("assistant", ()), tool_calls=tuple(calls))
-        said, calls = message if message.role == "assistant" else None, []
-        if not said:
-            yield message
-    if said or calls:
-        yield replace(said or Message("assistant", ()), tool_calls=tuple(calls))
+        if message.role == "assistant":
+            said = said or []
+            said += message.content
+            continue
+        if said is not None or calls:
+            yield Message("assistant", tuple(said or ()), tool_calls=tuple(calls))
+            said, calls = None, []
+        yield message
+    if said is not None or calls:
+        yield Message("assistant", tuple(said or ()), tool_calls=tuple(calls))
 
 
 def _message(item: dict, kind: str, path: str) -> Message:
