@@ -71,6 +71,9 @@ LENIENCIES = [
     ("a tool of another type (`web_search`, `mcp`, ...) beside others", {
         **TWO, "tool_choice": {"type": "allowed_tools", "allowed_tools": {
             "mode": "auto", "tools": [{"type": "web_search"}, tool("g")]}}}, CHOICE, ToolChoice("auto", ("g",))),
+    *(('a tool without type, function or name (`{"googleSearch": {}}`) beside others', {
+        "tools": [tool(), other]}, tools, (["f"], ("tools[1]",))) for other in (
+            {"googleSearch": {}}, {"type": None, "function": None, "codeExecution": {}}, {})),
     ("the same tool twice, word for word", {"tools": [tool(), tool("g"), tool()]}, tools, (["f", "g"], ())),
     ("the same tool twice, word for word", {"functions": [{"name": "f"}] * 2}, tools, (["f"], ())),
     ("a tool without `function` around its members", {"tools": [{"type": "function", "name": "f"}]}, tools,
@@ -93,6 +96,13 @@ LENIENCIES = [
        ("see", Image(PNG))) for role in ("tool", "function")),
     ("more than five images in a prompt", {"messages": [{"role": "user", "content": [
         {"type": "image_url", "image_url": PNG}] * 7}]}, content, (Image(PNG),) * 7),  # see test_prompt.py
+    *(("parts `audio`, `resource`, `resource_link` beside text in the result of a tool, as MCP has them", result([
+        {"type": "text", "text": "see"}, {"type": kind, **members}], role), content, ("see", told))
+      for role in ("tool", "function") for kind, members, told in (
+        ("audio", {"data": "AAAA", "mimeType": "audio/wav"}, "[audio]"),
+        ("resource_link", {"uri": "file:///a"}, '{"type": "resource_link", "uri": "file:///a"}'),
+        ("resource", {"resource": {"text": "b"}}, '{"type": "resource", "resource": {"text": "b"}}'),
+        ("resource", {"resource": {"blob": "AAAA"}}, "[resource]"))),
     *(("parts `thinking`, `redacted_thinking`, `reasoning` of an assistant", shown(part, "assistant"), WHOLE,
        (Message("user", ("hi",)), Message("assistant", ()))) for part in (
         {"type": "thinking", "thinking": "secret", "signature": "x"}, {"type": "redacted_thinking", "data": "x"},
@@ -151,6 +161,7 @@ REFUSED = [
         "mode": "required", "tools": [{"type": "web_search"}]}}}, "invalid_value",
      "tool_choice.allowed_tools.tools[0].type"),
     ({"tools": [tool(), tool(description="another")]}, "invalid_value", "tools[1].function.name"),
+    ({"tools": [{"googleSearch": {}}]}, "missing_required_parameter", "tools[0].function"),
     ({"tools": [tool(), {"type": 5}]}, "invalid_type", "tools[1].type"),
     ({"tool_choice": "any"}, "invalid_value", "tool_choice"),
     ({"tool_choice": {"type": "any"}}, "invalid_value", "tool_choice"),
@@ -174,6 +185,7 @@ REFUSED = [
      "messages[1].content[0].source.media_type"),
     (shown({"type": "image"}), "missing_required_parameter", "messages[1].content[0].mimeType"),
     (result([{"type": "text", "text": "x"}, {"type": "video"}]), "invalid_value", "messages[2].content[1].type"),
+    (shown({"type": "resource_link", "uri": "x"}), "invalid_value", "messages[1].content[0].type"),
     (result([{"type": "input_audio"}]), "unsupported_value", "messages[2].content[0].type"),
     (result({"a": [[]] * 2, "b": json.loads("[" * 101 + "]" * 101)}), "invalid_value", "messages[2].content"),
 ]

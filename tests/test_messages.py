@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -71,6 +72,15 @@ READ = [
     ("thinking", [{"role": "assistant", "content": [
         {"type": "thinking", "thinking": "hm", "signature": "x"}, {"type": "redacted_thinking", "data": "x"},
         text("Ho")]}], [Message("assistant", ("Ho",))]),
+    ("tools that ran at another server", [{"role": "assistant", "content": [
+        {"type": "reasoning", "text": "hm"}, text("Look"), {"type": "server_tool_use", "name": "web_search"},
+        {"type": "web_search_tool_result", "content": []}, {"type": "mcp_tool_use", "id": "m"}]}],
+     [Message("assistant", ("Look", "[server_tool_use]", "[web_search_tool_result]", "[mcp_tool_use]"))]),
+    ("a result of MCP's", [user(result(
+        text("18"), {"type": "audio", "data": "AAAA"}, {"type": "resource_link", "uri": "x"},
+        {"type": "resource", "resource": {"uri": "x", "blob": "AAAA"}}))],
+     [Message("tool", ("18", "[audio]", '{"type": "resource_link", "uri": "x"}', "[resource]"),
+              tool_call_id="t1")]),
     ("an empty reply", [{"role": "assistant", "content": []}], [Message("assistant", ())]),
     ("a call", [{"role": "assistant", "content": [text("Look"), {
         "type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}, "caller": {"type": "direct"}}]}],
@@ -207,7 +217,9 @@ REFUSED = [
     ("too little thinking", {"thinking": {"type": "enabled", "budget_tokens": 1}}, "thinking.budget_tokens"),
     ("another role", {"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
     ("no content", {"messages": [{"role": "user"}]}, "messages[0].content"),
-    ("a block of a server's", {"messages": [{"role": "assistant", "content": [{"type": "server_tool_use"}]}]},
+    ("a block of no kind", {"messages": [{"role": "assistant", "content": [{"type": "tool_result"}]}]},
+     "messages[0].content[0].type"),
+    ("a server's block of the user's", {"messages": [user({"type": "server_tool_use"})]},
      "messages[0].content[0].type"),
     ("a call by the user", {"messages": [user({"type": "tool_use", "id": "t", "name": "f", "input": {}})]},
      "messages[0].content[0].type"),
@@ -236,7 +248,7 @@ DELTAS = {"text": {"text_delta"}, "thinking": {"thinking_delta", "signature_delt
 
 
 def frames(events, model="m"):
-    writer = MessageWriter(IDENTITY, Chat(model, ()), None)
+    writer = MessageWriter(replace(IDENTITY, model=model), Chat("asked", ()), None)
     out, usage = writer.begin(), Usage(0, 0)
     for event in events:
         usage = event if type(event) is Usage else usage
@@ -248,7 +260,7 @@ def body(events, model="m"):
     reply = ReplySoFar()
     for event in events:
         reply.add(event)
-    return MessageWriter(IDENTITY, Chat(model, ()), None).body([reply], reply.usage)
+    return MessageWriter(replace(IDENTITY, model=model), Chat("asked", ()), None).body([reply], reply.usage)
 
 
 def folded(frames):
@@ -480,6 +492,13 @@ def test_both_forms_on_every_path(service, path):
                 assert "id" not in block or re.fullmatch("toolu_[0-9a-f]{24}", block.pop("id"))
         assert made == message and message["stop_reason"] == reason and message["model"] == MODEL
         assert re.fullmatch("req_[0-9a-f]{24}", streamed.headers["request-id"])
+
+
+@pytest.mark.parametrize("named", [MODEL, f"{MODEL}-thinking"])
+def test_a_reply_names_the_model_that_was_asked_of_cursor(service, named):
+    one, asked = service(), f"anthropic/{named}[1m]"
+    message, streamed = one.ask(model=asked), one.ask(model=asked, stream=True)
+    assert message.json["model"] == folded(read(streamed))["model"] == named
 
 
 KEYS = [("x-api-key", "key", 200), ("Authorization", "Bearer key", 200), ("x-api-key", "wrong", 401)]
@@ -732,6 +751,28 @@ def test_a_tool_that_joins_is_told(service):
     one.ask(tools=[WEATHER, DEFERRED], messages=[
         *first, {"role": "assistant", "content": [*said, SEARCHED]}, LOADED[-1]])
     assert '"grep"' in one.agents()[-1]["runs"][-1]["prompt"]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+def test_an_agent_that_wrote_words_between_calls_goes_on(service, stream):
+    one, kinds = service(KEEP_AGENTS="9"), []
+
+    def say(*new, **options):
+        talk.extend(new)
+        response = one.ask(messages=talk, tools=[WEATHER], stream=stream, **options)
+        kinds.append(response.headers["x-cursor2api-agent"])
+        made = (folded(read(response)) if stream else response.json)["content"]
+        talk.append({"role": "assistant", "content": made})
+        return made
+    talk = []
+    say(*HI)
+    nonce = one.agents()[0]["runs"][0]["prompt"].partition("<user_")[2][:8]
+    paris, oslo = (f'<call_{nonce}>{{"name": "get_weather", "arguments": {{"city": "{city}"}}}}</call_{nonce}>'
+                   for city in ("Paris", "Oslo"))
+    made = say(*HI, reply={"text": f"Let me look.\n\n{paris}\nAnd there.\n{oslo}\n"})
+    assert [block["type"] for block in made] == ["text", "tool_use", "text", "tool_use"]
+    say(user(*(result(text("18")) | {"tool_use_id": block["id"]} for block in made[1::2])))
+    assert kinds == ["new", "reused", "reused"]
 
 
 # Over gunicorn

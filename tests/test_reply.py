@@ -176,14 +176,14 @@ def test_nothing_is_lost_and_nothing_doubled(thought, parts, tail, cuts, stop, l
     found, code, _ = said(Stream(spoken(text, cuts, "stop"), spoken("again", (), "stop")),
                           chat_of(tools=TOOLS, **options), hold=False, whole_calls=not in_pieces)
 
-    content, calls, left, finish = "", [], 4 * (limit or 10**6), None
+    texts, calls, left, finish = [], [], 4 * (limit or 10**6), None
     for at, (words, city) in enumerate([*parts, (tail, None)]):
-        if thought and not content and not calls:
+        if thought and not any(texts) and not calls:
             words = words.lstrip()
         kept, stopped = words, stop and stop in words
         if stopped:
             kept = words[:words.index(stop)]
-        content += kept[:left]
+        texts.append(kept[:left])
         if len(kept) > left:
             finish = "length"
             break
@@ -199,12 +199,11 @@ def test_nothing_is_lost_and_nothing_doubled(thought, parts, tail, cuts, stop, l
             break
         left -= len(arguments)
         calls.append(arguments)
-    if not (content.strip() or calls or finish == "length"):  # then it is asked for again
+    if not ("".join(texts).strip() or calls or finish == "length"):  # then it is asked for again
         assert found[0] == "again"[:4 * (limit or 9)]
         return
     assert code is None
-    if calls and not content.strip():
-        content = ""
+    content = "".join(text for text in texts if text.strip() or not calls)
     assert (found[0], [call[2] for call in found[2]], found[3]) == (content, calls, finish)
 
 

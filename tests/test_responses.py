@@ -85,6 +85,10 @@ ITEMS = [
      [called(("1", "f", ""), ("2", "f", '{"a": 1}'), text=("a",)),
       Message("tool", ("x",), tool_call_id="1"), Message("tool", ("y", Image(IMAGE)), tool_call_id="2"),
       called(("3", "gone", "{}"))]),
+    ("a reply with words between its calls", [
+        {"role": "assistant", "content": "a"}, item("function_call", call_id="1", name="f", arguments="{}"),
+        {"role": "assistant", "content": "b"}, item("function_call", call_id="2", name="f", arguments="{}")],
+     [called(("1", "f", "{}"), ("2", "f", "{}"), text=("a", "b"))]),
     ("a namespaced call has the name that is shown", [
         item("function_call", call_id="1", name="f", namespace="files", arguments="{}"),
         item("function_call", call_id="2", name="read", namespace="files", arguments="{}"),
@@ -122,6 +126,9 @@ ITEMS = [
             item("text", text="see"), item("image", data="aGV5", mimeType="image/png")])],
      [user(Image(IMAGE), Image("data:image/jpeg;base64,AAAA")), called(("1", "f", "{}"), text=("a",)),
       Message("tool", ("see", Image(IMAGE)), tool_call_id="1")]),
+    ("a result of MCP's", [item("function_call_output", call_id="1", output=[
+        item("input_text", text="see"), item("audio", data="AAAA"), item("resource_link", uri="x")])],
+     [Message("tool", ("see", "[audio]", '{"type": "resource_link", "uri": "x"}'), tool_call_id="1")]),
     ("an output of the tool's own", [
         item("function_call_output", call_id="1", output=[item("dir"), item("file")]),
         item("function_call_output", call_id="2", output={"temp": 18})],
@@ -195,9 +202,12 @@ def test_a_tool_that_cannot_run_here_is_left_out_beside_others(kind):
     for given, left_out in (
             ({"tools": [{"type": kind}, function("f")]}, "tools[0]"),
             ({"tools": [SEARCH], "input": [item("additional_tools", tools=[{"type": kind}])]},
-             "input[0].tools[0]")):
+             "input[0].tools[0]"),
+            ({"tools": [namespace("a", {"type": kind}), function("f")]}, "tools[0].tools[0]"),
+            ({"tools": [namespace("a", {"type": kind}, function("f"), description="A")]}, "tools[0].tools[0]")):
         chat, _, ignored = parsed(strict=True, **given)
         assert len(chat.tools) == 1 and ignored == (left_out,)
+    assert chat.tools[0].description == "a: A"
 
 
 def test_a_header_that_tells_of_many_tools_is_short_enough_for_a_proxy(service):
@@ -538,6 +548,30 @@ def test_a_patch_goes_round_unharmed(service):
     assert again.headers["x-cursor2api-agent"] == "reused"
     [search] = ask(one, input='Use tool_search for "Oslo"', tools=tools).json["output"]
     assert search["type"] == "tool_search_call" and search["arguments"] == {"city": "Oslo"}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["body", "stream"])
+def test_an_agent_that_wrote_words_between_calls_goes_on(service, stream):
+    one, kinds = service(KEEP_AGENTS="9"), []
+
+    def say(*new, **options):
+        talk.extend(new)
+        response = ask(one, input=talk, tools=[function()], stream=stream, **options)
+        kinds.append(response.headers["x-cursor2api-agent"])
+        made = (folded(frames_of(response.text))[0] if stream else response.json)["output"]
+        talk.extend(made)
+        return made
+    talk, hi = [], {"role": "user", "content": "Hi"}
+    say(hi)
+    nonce = one.simulator.state["agents"][0]["runs"][0]["prompt"].partition("<user_")[2][:8]
+    paris, oslo = (f'<call_{nonce}>{{"name": "get_weather", "arguments": {{"city": "{city}"}}}}</call_{nonce}>'
+                   for city in ("Paris", "Oslo"))
+    made = say(hi, reply={"text": f"Let me look.\n\n{paris}\nAnd there.\n{oslo}\n"})
+    assert [each["type"] for each in made] == ["message", "function_call", "message", "function_call"]
+    say(*(item("function_call_output", call_id=each["call_id"], output=each["arguments"]) for each in made[1::2]))
+    assert kinds == ["new", "reused", "reused"]
+    told = one.simulator.state["agents"][0]["runs"][-1]["prompt"]
+    assert 0 < told.find("Paris") < told.find("Oslo")  # the results stand in the order of their calls
 
 
 @pytest.fixture

@@ -366,6 +366,7 @@ WHOLE = [
     ("one call", {"text": CALL + "\n"}, {"parallel_tool_calls": False}),
     ("a reply without deltas", {"frames": [["result", {"status": "FINISHED", "text": "a b c"}]]}, {}),
     ("two calls", {"text": CALL + CALL.replace("CITY", "Oslo")}, {}),
+    ("words between two calls", {"text": "Look.\n" + CALL + "\nAnd:\n" + CALL.replace("CITY", "Oslo") + "\n"}, {}),
     ("thinking", {"text": "<thinking>Hm.</thinking>Yes.", "thinking": "So."}, {}),
 ]
 

@@ -214,10 +214,10 @@ def test_an_empty_reply_is_unfit(name, events, unfit):
 
 
 @pytest.mark.parametrize("said, text", [
-    ("*", ""), ("\n*", ""), ("*\n", ""), ("\n\n* \t*\n*\n", ""), ("a\n*\n*", "a\n\n"), ("*\n*\nb ", "\n\nb "),
-    ("\n*\nb\n*\n", "\n\nb\n\n"), ("\n* b", "\n b")])
+    ("*", ""), ("\n*", ""), ("*\n", ""), ("\n\n* \t*\n*\n", ""), ("a\n*\n*\n", "a\n"), ("*\n*\nb ", "\nb "),
+    ("\n*\nb\n*\n", "\nb\n"), ("\n* b", " b"), ("a*\n b*", "a\n b")])
 @pytest.mark.parametrize("finish", ["tool_calls", "length"])
-def test_white_space_around_calls_leaves_only_with_text(said, text, finish):
+def test_white_space_leaves_only_with_a_word_that_no_call_parts_it_from(said, text, finish):
     for pieces in cuts(said):
         parts = [part for piece in pieces for part in re.split(r"(\*)", piece) if part]
         *out, last = require_text([*(CALL if part == "*" else Text(part) for part in parts), Finish(finish)])

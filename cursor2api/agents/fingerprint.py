@@ -2,8 +2,8 @@
 
 If the digest of a request's history equals the digest stored with an agent, that agent has seen this conversation
 and can continue it. What clients change when they send a reply back is levelled: white space at the ends, null
-for "", the JSON of arguments, the ids of tool calls and the order of their results. The tools do not count: an
-agent is told anew of those that have changed.
+for "", where calls part a reply's text, the JSON of arguments, the ids of tool calls and the order of their
+results. The tools do not count: an agent is told anew of those that have changed.
 """
 
 import hashlib
@@ -46,11 +46,11 @@ class Fingerprint:
 
 def _levelled(message: Message, answers: int | str | None) -> list:
     """`answers` is the number of the call whose result a message is, or an id that no call has."""
-    parts = []
+    parts, between = [], "" if message.role == "assistant" else "\n"
     for kind, group in groupby(message.content, type):
         if kind is not str:
             parts += [[image.url] for image in group]
-        elif text := "\n".join(group).strip():
+        elif text := between.join(group).strip():
             parts.append(text)
     calls = [[call.name, _arguments(call.arguments)] for call in message.tool_calls]
     return [message.role, None if isinstance(answers, int) else message.name, answers, parts, calls]

@@ -14,11 +14,11 @@ from ..errors import ApiError, BadRequest, UpstreamCut
 from ..events import Event, Finish, Reasoning, Text, ToolCall, Usage
 from ..fold import ReplySoFar
 from . import Dialect, Example, Frame, Identity, Options, Parsed, openai_error
-from .checks import (FREE_TEXT, MESSAGES_API, MODES, NO_ARGUMENTS, NO_LIMIT, REQUIRED, RESPONSES_API, SHOWN,
+from .checks import (FREE_TEXT, MCP, MESSAGES_API, MODES, NO_ARGUMENTS, NO_LIMIT, REQUIRED, RESPONSES_API, SHOWN,
                      THINKING, Parameter, an_object, are_parts, arguments, array, boolean, distinct, either,
-                     format_name, image_block, image_by_url, integer, json_text, member, members, metadata,
-                     missing, nothing, number, of_another_api, one_of, or_string, read, read_parameters, refused,
-                     string, text, tool_name, tree, unexpected)
+                     format_name, image_block, image_by_url, integer, json_text, mcp_part, member, members,
+                     metadata, missing, nothing, number, of_another_api, one_of, or_string, read, read_parameters,
+                     refused, string, text, tool_name, tree, unexpected)
 
 MAX_TOOLS = 128
 MAX_STOP = 4096  # characters of a stop sequence
@@ -238,7 +238,7 @@ def _content(message: dict, path: str, role: str) -> tuple[str | Image, ...]:
 _TEXT = dict.fromkeys(TEXTS, member("text", text))
 _SHOWN = {**_TEXT, **dict.fromkeys(("image_url", "input_image"), member("image_url", image_by_url)),
           "image": image_block}
-_PARTS = {"system": _TEXT, "user": _SHOWN, "tool": _SHOWN, "assistant": {
+_PARTS = {"system": _TEXT, "user": _SHOWN, "tool": {**_SHOWN, **dict.fromkeys(MCP, mcp_part)}, "assistant": {
     **_TEXT, "refusal": member("refusal", text),
     **dict.fromkeys(THINKING, nothing)}}
 # Kinds by which a tool's result is known as parts; "file" also stands in lists of a tool's own.
@@ -259,9 +259,11 @@ def _part(value: object, path: str, role: str) -> str | Image | None:
 # Tools and calls
 
 def _kind(value: object, path: str) -> str:
+    """The type of a tool or call; "" if nothing tells it, as in Gemini's {"googleSearch": {}}."""
     if "input_schema" in an_object(value, path):
         raise of_another_api(f"{path}.input_schema", MESSAGES_API)
-    return read(value, path, "type", text, "function")
+    named = any(value.get(name) is not None for name in ("function", "custom", "name"))
+    return read(value, path, "type", text, "function" if named else "")
 
 
 KINDS = ("function", "custom")  # of tools that can be called here
@@ -270,7 +272,7 @@ KINDS = ("function", "custom")  # of tools that can be called here
 def _wrapped(value: object, path: str) -> tuple[dict, str, str]:
     """What {"type": "function", "function": {...}} or the same with custom wraps, its path and its kind; or the
     flat form itself."""
-    kind = one_of(*KINDS)(_kind(value, path), f"{path}.type")
+    kind = one_of(*KINDS)(_kind(value, path) or "function", f"{path}.type")
     if value.get(kind) is None and "name" in value:
         return value, path, kind
     return read(value, path, kind, an_object), f"{path}.{kind}", kind

@@ -365,6 +365,17 @@ def are_parts(value: object, kinds: Collection[str]) -> bool:
     return not types or all(isinstance(kind, str) for kind in types) and not {*types}.isdisjoint(kinds)
 
 
+MCP = ("audio", "resource", "resource_link")  # kinds of parts in an MCP tool's result that no API has
+
+
+def mcp_part(value: dict, path: str) -> str:
+    """A part of MCP's as its JSON text; a mark stands for bytes, which cannot be read here."""
+    resource = value.get("resource")
+    if value["type"] == "audio" or isinstance(resource, dict) and "blob" in resource:
+        return f"[{value['type']}]"
+    return json_text(value, path)
+
+
 def or_string(check: Check, of_string: Check) -> Check:
     return lambda value, path: (of_string if isinstance(value, str) else check)(value, path)
 

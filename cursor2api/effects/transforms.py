@@ -241,25 +241,27 @@ def _prefix(text: str, left: int) -> str:
 def require_text(events: Iterable[Event]) -> Iterator[Event]:
     """A reply with neither text nor call is Misfit: clients treat it as a fault, so it is one.
 
-    White space before the first word leaves with it. It does not leave if there are calls and no word,
-    because OpenAI's replies that only call have no content.
+    White space before the first word, and before the first one behind a call, leaves with that word. It does not
+    leave if a call or the end comes first, because clients would take it for what is said.
     """
-    events, blank, called = iter(events), [], False
+    blank: list[Event] = []
+    spoken = called = False  # `spoken`: a word has come since the last call
     for event in events:
         kind = type(event)
-        called = called or kind is ToolCall
-        if kind is Text and not event.text.strip():
-            blank.append(event)
-            continue
-        if kind is Finish and not called and event.reason != "length":
-            yield Misfit("Your reply was empty. Write the reply.",
-                         UpstreamError("The model's reply was empty, twice", code="empty_reply"))
-        if kind is Text or kind is Finish and not called:
+        if kind is Text and not spoken:
+            if not event.text.strip():
+                blank.append(event)
+                continue
             yield from blank
-            yield event
-            break
+            blank, spoken = [], True
+        elif kind is ToolCall:
+            blank, spoken, called = [], False, True
+        elif kind is Finish and not spoken and not called:
+            if event.reason != "length":
+                yield Misfit("Your reply was empty. Write the reply.",
+                             UpstreamError("The model's reply was empty, twice", code="empty_reply"))
+            yield from blank
         yield event
-    yield from events
 
 
 def require_call(events: Iterable[Event], insist: bool) -> Iterator[Event]:

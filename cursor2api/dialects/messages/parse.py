@@ -4,15 +4,17 @@ What clients change from turn to turn without meaning it is levelled here, so th
 conversation: a text stands as a string or as a block, `cache_control` moves, thinking comes back or does not.
 """
 
+import re
 from collections.abc import Iterable
 from itertools import chain
 
 from ...chat import Chat, Format, Image, Message, Tool, ToolChoice, WholeCall
 from ...errors import BadRequest
 from .. import Options, Parsed
-from ..checks import (CHAT_COMPLETIONS_API, Check, Parameter, an_object, are_parts, array, boolean, distinct,
-                      either, image_block, integer, json_text, member, members, nothing, number, of_another_api,
-                      one_of, or_string, read, read_parameters, refused, string, text, tool_name, tree, unexpected)
+from ..checks import (CHAT_COMPLETIONS_API, MCP, Check, Parameter, an_object, are_parts, array, boolean, distinct,
+                      either, image_block, integer, json_text, mcp_part, member, members, nothing, number,
+                      of_another_api, one_of, or_string, read, read_parameters, refused, string, text, tool_name,
+                      tree, unexpected)
 
 MAX_STOPS = 100
 MAX_STOP = 4096  # characters of a stop sequence
@@ -162,6 +164,8 @@ def _block(place: str) -> Check:
     """A block of a message of this role, or of a tool_result; thinking becomes None."""
     def check(value, path):
         kind = read(an_object(value, path), path, "type", text)
+        if place == "assistant" and _OF_A_SERVER.fullmatch(kind):
+            return f"[{kind[:60]}]"
         if kind not in _BLOCKS[place]:
             raise unexpected(f"{path}.type", either(tuple(_BLOCKS[place])), kind, "unsupported_value")
         return _BLOCKS[place][kind](value, path)
@@ -212,7 +216,7 @@ def _said_by_a_tool(value: object, path: str) -> list[str | Image]:
 
 
 def _are_blocks(value: object) -> bool:
-    return are_parts(value, _BLOCKS["tool_result"])
+    return are_parts(value, _OF_A_RESULT)
 
 
 def _result(value: dict, path: str) -> Message:
@@ -226,13 +230,17 @@ def _reference(value: dict, path: str) -> str:
     return f"The tool {read(value, path, 'tool_name', text)} can now be called."
 
 
+# Calls of tools that ran at another server, and their results: neither is told again.
+_OF_A_SERVER = re.compile(r"(?:server|mcp)_tool_use|\w+_tool_result", re.ASCII)
 _TEXT = {"text": member("text", text)}
 _SHOWN = {**_TEXT, "image": _image, "search_result": _search_result}
+_OF_A_RESULT = {**_SHOWN, "document": _document_of_a_result, "tool_reference": _reference}
 _BLOCKS = {
     "user": {**_SHOWN, "document": _document, "tool_result": _result},
-    "assistant": {**_TEXT, "tool_use": _call, "thinking": nothing, "redacted_thinking": nothing},
+    "assistant": {**_TEXT, "tool_use": _call, "thinking": nothing, "redacted_thinking": nothing,
+                  "reasoning": nothing},
     "system": _TEXT,
-    "tool_result": {**_SHOWN, "document": _document_of_a_result, "tool_reference": _reference}}
+    "tool_result": {**_OF_A_RESULT, **dict.fromkeys(MCP, mcp_part)}}
 
 
 # Tools

@@ -25,7 +25,7 @@ class MessageWriter:
     """One reply. Its thinking is shown if there are events of it."""
 
     def __init__(self, identity: Identity, chat: Chat, wishes: None):
-        self._identity, self._model = identity, chat.model
+        self._identity = identity
         self._index = -1  # of the last block
         self._open: type[Event] | None = None  # what the open block is made of
         self._thought: list[Reasoning] = []  # came within a call, which goes on
@@ -74,8 +74,9 @@ class MessageWriter:
         return self._message([_block(part) for part in replies[0].parts], replies[0].finish, usage)
 
     def _message(self, content: list[dict], finish: Finish | None, usage: Usage) -> dict:
-        return {"id": f"msg_{self._identity.token}", "type": "message", "role": "assistant", "model": self._model,
-                "content": content, **_end(finish), "container": None, "usage": _usage(usage)}
+        return {"id": f"msg_{self._identity.token}", "type": "message", "role": "assistant",
+                "model": self._identity.model, "content": content, **_end(finish), "container": None,
+                "usage": _usage(usage)}
 
     def _next(self, kind: type[Event], block: dict) -> list[Frame]:
         frames = self._close()

@@ -15,10 +15,10 @@ from functools import partial
 from ...chat import Chat, Format, Image, Message, Tool, ToolChoice, WholeCall
 from ...errors import BadRequest
 from .. import Options, Parsed
-from ..checks import (CHAT_COMPLETIONS_API, FREE_TEXT, MODES, NO_ARGUMENTS, NO_LIMIT, THINKING, Parameter,
+from ..checks import (CHAT_COMPLETIONS_API, FREE_TEXT, MCP, MODES, NO_ARGUMENTS, NO_LIMIT, THINKING, Parameter,
                       an_object, are_parts, arguments, array, boolean, format_name, image_block, image_by_url,
-                      integer, json_text, members, metadata, number, of_another_api, one_of, or_string, read,
-                      read_parameters, refused, shown, string, text, tool_name, tree, unexpected)
+                      integer, json_text, mcp_part, members, metadata, number, of_another_api, one_of, or_string,
+                      read, read_parameters, refused, shown, string, text, tool_name, tree, unexpected)
 from .stored import earlier_items, keep, referred
 
 
@@ -194,8 +194,10 @@ def _kind(item: object, path: str) -> str:
 
 
 def _messages(items: list[Placed], declared: dict[str, Declared]) -> Iterator[Message]:
+    """The messages of a chat. The assistant's texts and calls in a row are one, as they were one reply."""
     names = {(tool.namespace, tool.name): name for name, tool in declared.items()}
-    said, calls = None, []  # the assistant's last message, for as long as calls may join it, and these
+    said: list[str | Image] | None = None  # in the assistant's message so far
+    calls: list[WholeCall] = []
     for item, kind, path in items:
         if kind in _SILENT:
             continue
@@ -203,13 +205,16 @@ def _messages(items: list[Placed], declared: dict[str, Declared]) -> Iterator[Me
             calls.append(_call(item, kind, path, names))
             continue
         message = _message(item, kind, path)
-        if said or calls:
-            yield replace(said or Message("assistant", ()), tool_calls=tuple(calls))
-        said, calls = message if message.role == "assistant" else None, []
-        if not said:
-            yield message
-    if said or calls:
-        yield replace(said or Message("assistant", ()), tool_calls=tuple(calls))
+        if message.role == "assistant":
+            said = said or []
+            said += message.content
+            continue
+        if said is not None or calls:
+            yield Message("assistant", tuple(said or ()), tool_calls=tuple(calls))
+            said, calls = None, []
+        yield message
+    if said is not None or calls:
+        yield Message("assistant", tuple(said or ()), tool_calls=tuple(calls))
 
 
 def _message(item: dict, kind: str, path: str) -> Message:
@@ -268,6 +273,8 @@ def _part(part: dict, path: str, role: str) -> str | Image | None:
         return read(part, path, "image_url", image_by_url)
     if kind == "image" and role in ("user", "tool"):
         return image_block(part, path)
+    if kind in MCP and role == "tool":
+        return mcp_part(part, path)
     if kind == "input_file":
         return _file(part, path)
     raise unexpected(f"{path}.type", "input_text, input_image, input_file, output_text or refusal", kind,
@@ -289,7 +296,7 @@ def _file(part: dict, path: str) -> str:
 
 # Tools
 
-_TOOLS = ("function", "custom", "tool_search")  # that the model is shown one by one
+_CHOSEN = ("function", "custom")  # types of tools that can be named
 # A request with no other tools than these is served without tools; with only other unknown ones, or these and such
 # ones, it is a 400.
 _MAY_BE_ALONE = re.compile(r"web_search\w*|image_generation|tool_search", re.ASCII)
@@ -301,12 +308,10 @@ def _tools(tools: list, items: list[Placed]) -> tuple[tuple[Tool, ...], dict[str
     found: dict[Declared, Tool] = {}
     left_out: tuple[str, ...] = ()
     refusal: BadRequest | None = None
-    for tool, path in _offered(tools, items):
-        kind = read(an_object(tool, path), path, "type", text)
-        if kind == "namespace":
-            found |= _of_namespace(tool, path)
-        elif kind in _TOOLS and not (kind == "tool_search" and tool.get("execution") != "client"):
-            found |= _tool(tool, path)
+    for tool, path, namespace, about in _one_by_one(tools, items):
+        kind = tool["type"]
+        if kind in _CHOSEN or kind == "tool_search" and tool.get("execution") == "client" and not namespace:
+            found |= _tool(tool, path, namespace, about)
         elif _MAY_BE_ALONE.fullmatch(kind):
             left_out += f"{path}: {kind}",
         else:
@@ -332,18 +337,18 @@ def _offered(tools: list, items: list[Placed]) -> Iterator[tuple[object, str]]:
             yield from ((tool, f"{path}.tools[{i}]") for i, tool in enumerate(more))
 
 
-def _of_namespace(value: dict, path: str) -> dict[Declared, Tool]:
-    """The tools of a namespace; what is said of them all stands with the first."""
-    namespace, about = read(value, path, "name", tool_name), read(value, path, "description", text, "")
-    found: dict[Declared, Tool] = {}
-    for i, tool in enumerate(read(value, path, "tools", array(an_object), ())):
-        inner = f"{path}.tools[{i}]"
-        kind = read(tool, inner, "type", text)
-        if kind not in ("function", "custom"):
-            raise unexpected(f"{inner}.type", "function or custom", kind, "unsupported_value")
-        found |= _tool(tool, inner, namespace, about)
-        about = ""
-    return found
+def _one_by_one(tools: list, items: list[Placed]) -> Iterator[tuple[dict, str, str, str]]:
+    """The tools with their paths, their namespaces and what is said of these, which stands with the first tool."""
+    for tool, path in _offered(tools, items):
+        if read(an_object(tool, path), path, "type", text) != "namespace":
+            yield tool, path, "", ""
+            continue
+        namespace, about = read(tool, path, "name", tool_name), read(tool, path, "description", text, "")
+        for i, one in enumerate(read(tool, path, "tools", array(an_object), ())):
+            inner = f"{path}.tools[{i}]"
+            kind = read(one, inner, "type", text)
+            yield one, inner, namespace, about
+            about = "" if kind in _CHOSEN else about
 
 
 def _tool(value: dict, path: str, namespace: str = "", about: str = "") -> dict[Declared, Tool]:
@@ -362,9 +367,6 @@ def _tool(value: dict, path: str, namespace: str = "", about: str = "") -> dict[
 def _grammar(tool: dict) -> bool:
     """Whether a tool's input shall keep to a grammar, which is shown to the model and not enforced."""
     return tool["type"] == "custom" and (tool.get("format") or {}).get("type") == "grammar"
-
-
-_CHOSEN = ("function", "custom")  # types of tools that can be named
 
 
 def _tool_choice(value: str | dict, declared: dict[str, Declared]) -> ToolChoice:
