@@ -21,6 +21,8 @@ from ..checks import (CHAT_COMPLETIONS, FREE_TEXT, MODES, NO_ARGUMENTS, NO_LIMIT
                       read_parameters, refused, shown, string, text, tool_name, tree, unexpected)
 from .stored import earlier_items, keep, referred
 
+MAX_TOOLS = 1024  # no client is known to come near it
+
 
 def _background(value, path):
     return refused(value, path) if boolean(value, path) else value
@@ -48,9 +50,9 @@ PARAMETERS: tuple[Parameter, ...] = (
               "There is no obfuscation.", members(include_obfuscation=boolean)),
     Parameter("max_output_tokens", "integer", "at least 1", None, "honoured",
               "The reply is cut at this many tokens; the response is then incomplete.", _limit),
-    Parameter("tools", "array", "function, custom, namespace, tool_search", [], "honoured",
+    Parameter("tools", "array", f"at most {MAX_TOOLS}: function, custom, namespace, tool_search", [], "honoured",
               "What the model may call; tools of other kinds are left out.",
-              array()),
+              array(high=MAX_TOOLS)),
     Parameter("tool_choice", "string or object", "none, auto, required, a named tool, allowed_tools", "auto",
               "honoured", "Whether and which tools must be called.",
               or_string(an_object, one_of(*MODES))),
@@ -297,7 +299,7 @@ def _tools(tools: list, items: list[Placed]) -> tuple[tuple[Tool, ...], dict[str
     """The tools as the model is shown them, as their caller knows them, and what is left out: Codex offers some of
     OpenAI's own in each request, other ones must not be all."""
     found: dict[Declared, Tool] = {}
-    left_out: tuple[str, ...] = ()
+    left_out: list[str] = []
     refusal: BadRequest | None = None
     for tool, path in _offered(tools, items):
         kind = read(an_object(tool, path), path, "type", text)
@@ -306,19 +308,19 @@ def _tools(tools: list, items: list[Placed]) -> tuple[tuple[Tool, ...], dict[str
         elif kind in _TOOLS and not (kind == "tool_search" and tool.get("execution") != "client"):
             found |= _tool(tool, path)
         elif _ALONE.fullmatch(kind):
-            left_out += f"{path}: {kind}",
+            left_out.append(f"{path}: {kind}")
         else:
-            left_out += path,
+            left_out.append(path)
             refusal = refusal or unexpected(f"{path}.type", "function, custom, namespace or tool_search", kind,
                                             "unsupported_value")
     if refusal and not found:
         raise refusal
-    left_out += tuple(f"{path}.format" for tool, path in _offered(tools, items) if _grammar(tool))
+    left_out += [f"{path}.format" for tool, path in _offered(tools, items) if _grammar(tool)]
     count = Counter(declared.name for declared in found)
     named = {declared.name if count[declared.name] == 1 or not declared.namespace
              else f"{declared.namespace}.{declared.name}": (declared, tool) for declared, tool in found.items()}
     return (tuple(replace(tool, name=name) for name, (_, tool) in named.items()),
-            {name: declared for name, (declared, _) in named.items()}, left_out)
+            {name: declared for name, (declared, _) in named.items()}, tuple(left_out))
 
 
 def _offered(tools: list, items: list[Placed]) -> Iterator[tuple[object, str]]:
@@ -377,21 +379,25 @@ def _tool_choice(value: str | dict, declared: dict[str, Declared]) -> ToolChoice
         chosen = [one for one in chosen if one[0].get("type") in _CHOSEN] or chosen
     else:
         mode, chosen = "required", [({**value, "type": "function"} if kind == "tool" else value, path)]
-    names = {name: None for tool, inner in chosen for name in _chosen(tool, inner, declared)}
+    known: dict[tuple[str | None, str], list[str]] = {}  # shown names by (namespace or None for any, name)
+    for name, tool in declared.items():
+        for namespace in (None, tool.namespace):
+            known.setdefault((namespace, tool.name), []).append(name)
+    wanted = dict.fromkeys(_chosen(tool, inner, known) for tool, inner in chosen)
+    names = {name: None for one in wanted for name in known[one]}
     if mode == "required" and not declared:
         raise unexpected(path, "none or auto, as there are no tools", mode)
     return ToolChoice(mode if declared else "none", tuple(names))
 
 
-def _chosen(value: dict, path: str, declared: dict[str, Declared]) -> list[str]:
-    """The names by which the model knows a tool that its caller names."""
+def _chosen(value: dict, path: str, known: dict[tuple[str | None, str], list[str]]) -> tuple[str | None, str]:
+    """The key in `known` of what its caller names."""
     kind = read(value, path, "type", text)
     if kind not in _CHOSEN:
         raise unexpected(f"{path}.type", "function or custom", kind, "unsupported_value")
     name, namespace = read(value, path, "name", text), read(value, path, "namespace", text, None)
-    if found := [known for known, tool in declared.items()
-                 if tool.name == name and namespace in (None, tool.namespace)]:
-        return found
+    if (namespace, name) in known:
+        return namespace, name
     raise BadRequest(f"{path}.name: expected the name of one of the tools, got {shown(name)}",
                      code="invalid_value", param="tool_choice")
 
