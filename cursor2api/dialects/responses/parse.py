@@ -19,7 +19,7 @@ from ..checks import (CHAT_COMPLETIONS, FREE_TEXT, MODES, NO_ARGUMENTS, NO_LIMIT
                       are_parts, arguments, array, boolean, format_name, image_block, image_by_url, integer,
                       json_text, members, metadata, number, of_another_api, one_of, or_string, read,
                       read_parameters, refused, shown, string, text, tool_name, tree, unexpected)
-from .stored import earlier_items, keep, referred
+from .stored import Earlier, keep
 
 MAX_TOOLS = 1024  # no client is known to come near it
 
@@ -148,7 +148,8 @@ def parse(body: dict, options: Options) -> Parsed:
 
 def _items(given: dict, options: Options) -> tuple[list[dict], list[Placed]]:
     """The items of the request, and all that the chat is made of: those of earlier responses, then its own."""
-    earlier = earlier_items(options, given["previous_response_id"])
+    stored = Earlier(options)
+    earlier = stored.items(given["previous_response_id"])
     if given["input"] is None and given["previous_response_id"] is None:
         raise BadRequest("input: required, got nothing", code="missing_required_parameter", param="input")
     own = given["input"] or []
@@ -158,7 +159,7 @@ def _items(given: dict, options: Options) -> tuple[list[dict], list[Placed]]:
     for i, item in enumerate(own):
         kind = _kind(item, f"input[{i}]")
         if kind == "item_reference":
-            item = referred(options, read(item, f"input[{i}]", "id", text))
+            item = stored.referred(read(item, f"input[{i}]", "id", text))
             kind = item["type"]
         placed.append((item, kind, f"input[{i}]"))
     return [item for item, _, _ in placed[len(earlier):]], placed
