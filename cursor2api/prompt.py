@@ -180,7 +180,7 @@ def shown_tools(chat: Chat) -> tuple[Tool, ...]:
     """The tools that the model is told of and may call."""
     if chat.tool_choice.mode == "none":
         return ()
-    names = chat.tool_choice.names
+    names = set(chat.tool_choice.names)
     return tuple(tool for tool in chat.tools if not names or tool.name in names)
 
 

@@ -7,6 +7,7 @@ import time
 import pytest
 from chats import parse
 
+from cursor2api.chat import Chat, Tool, ToolChoice
 from cursor2api.prompt import (FOLLOW_UP, JSON_OBJECT, NO_TOOLS, REQUIRED, THINK, Briefing, follow_up, plan,
                                repair, shown_tools)
 
@@ -290,6 +291,17 @@ def test_only_the_newest_five_images_leave_and_a_mark_stands_for_the_others():
     assert made(messages[2:]).images_left_out == 0
     known = told(messages)  # by an agent that was shown the first two
     assert len(known.images) == 5 and known.images_left_out == 0
+
+
+def test_the_tools_that_are_allowed_are_found_in_linear_time():
+    def seconds(count):
+        tools = tuple(Tool(f"f{n}", "", {}) for n in range(count))
+        chat = Chat("m", (), tools=tools, tool_choice=ToolChoice("auto", tuple(tool.name for tool in tools)))
+        start = time.process_time()
+        assert shown_tools(chat) == tools
+        return time.process_time() - start
+    few, many = (min(seconds(count) for _ in range(3)) for count in (2000, 8000))
+    assert many < 8 * few, "four times as many are four times the work"
 
 
 def test_a_long_history_is_planned_in_linear_time():

@@ -3,6 +3,7 @@
 import gc
 import json
 import time
+import tracemalloc
 
 import pytest
 import requests
@@ -13,7 +14,7 @@ from test_dialects import Service
 from cursor2api.chat import Image, Message, ToolChoice, WholeCall
 from cursor2api.dialects import Frame, Identity, Options
 from cursor2api.dialects.responses import RESPONSES, fails_in_stream
-from cursor2api.dialects.responses.stored import earlier_items
+from cursor2api.dialects.responses.stored import Earlier
 from cursor2api.errors import ApiError, BadRequest, KeyRefused, UpstreamCut, UpstreamError, UpstreamTimeout
 from cursor2api.events import Finish, Reasoning, Text, ToolCall, Usage
 from cursor2api.fold import ReplySoFar
@@ -145,19 +146,34 @@ def test_items_become_messages(given, messages):
     assert [*parsed(input=given, tools=TOOLS).chat.messages] == messages
 
 
-def test_many_calls_in_a_row_are_read_in_linear_time():
+def calls_in_a_row(count):
+    calls = [item("function_call", call_id=str(n), name="f", arguments="{}") for n in range(count)]
+    return {"input": calls}
+
+
+def tools_left_out(count):
+    return {"input": [item("additional_tools", tools=count * [{"type": "web_search"}])]}
+
+
+def tools_allowed(count):
+    tools = [function(f"f{n}") for n in range(count // 4)]
+    allowed = {"type": "allowed_tools", "mode": "auto", "tools": tools}
+    return {"input": [item("additional_tools", tools=tools)], "tool_choice": allowed}
+
+
+@pytest.mark.parametrize("body, count", [(calls_in_a_row, 4000), (tools_left_out, 10_000), (tools_allowed, 8000)])
+def test_a_body_is_read_in_linear_time(body, count):
     def seconds(count):
-        calls = [item("function_call", call_id=str(n), name="f", arguments="{}") for n in range(count)]
+        given = body(count)
         begun = time.process_time()
-        [message] = parsed(input=calls).chat.messages
-        assert len(message.tool_calls) == count
+        parsed(**given)
         return time.process_time() - begun
     gc.disable()  # it looks at all objects of the other tests too
     try:
-        few, many = (min(seconds(count) for _ in range(3)) for count in (4000, 16000))
+        few, many = (min(seconds(count) for _ in range(3)) for count in (count, 4 * count))
     finally:
         gc.enable()
-    assert many < 8 * few, "four times as many are four times the work; to copy them for each was twelve times"
+    assert many < 8 * few, "four times as many are four times the work; to walk all for each was twelve times"
 
 
 def test_the_other_fields_of_a_chat():
@@ -211,7 +227,7 @@ def test_a_tool_that_cannot_run_here_is_left_out_beside_others(kind):
 
 
 def test_a_header_that_tells_of_many_tools_is_short_enough_for_a_proxy(service):
-    response = ask(service(), tools=[function(), *5000 * [{"type": "web_search"}]])
+    response = ask(service(), tools=[function(), *1000 * [{"type": "web_search"}]])
     told = response.headers["x-cursor2api-ignored"]
     assert response.status_code == 200 and told.startswith("tools[1]: web_search, ") and len(told) <= 1000
 
@@ -278,6 +294,7 @@ REFUSED = [
     ("required without tools", {"tool_choice": "required"}, "invalid_value", "tool_choice"),
     ("a choice of nothing", {"tools": TOOLS, "tool_choice": {"type": "function", "name": "x"}}, "invalid_value",
      "tool_choice"),
+    ("too many tools", {"tools": 1025 * TOOLS[:1]}, "array_above_max_length", "tools"),
     ("a built-in choice", {"tools": TOOLS, "tool_choice": {"type": "web_search"}}, "unsupported_value",
      "tool_choice.type"),
     ("a format of no kind", {"text": {"format": {"type": "xml"}}}, "invalid_value", "text.format.type"),
@@ -697,7 +714,66 @@ class Endless:
 
 def test_a_chain_is_bounded():
     with pytest.raises(BadRequest, match="previous_response_id: expected at most 1000 responses"):
-        earlier_items(Options(store=Endless()), "resp_1")
+        Earlier(Options(store=Endless())).items("resp_1")
+
+
+def stored_item(id, text):
+    return item("message", role="user", content=text, id=id)
+
+
+class Counting:
+    """A store that has one response, with an item of so many characters, and counts how often that is read."""
+
+    def __init__(self, length):
+        self.reads = 0
+        self._data = json.dumps({"input": [stored_item("msg_1_i0", length * "x")], "response": {
+            "status": "completed", "output": [], "previous_response_id": None}}).encode()
+
+    def get(self, key):
+        self.reads += 1
+        return self._data
+
+
+def referring(store, count, **body):
+    given = {"model": "m", "input": count * [item("item_reference", id="msg_1_i0")], **body}
+    return RESPONSES.parse(given, Options(store=store))
+
+
+def test_a_response_that_many_items_refer_to_is_read_once():
+    store = Counting(100)
+    assert len(referring(store, 500, previous_response_id="resp_1").chat.messages) == 501
+    assert store.reads == 1
+
+
+def test_references_take_no_memory_of_their_own():
+    def most(count):
+        tracemalloc.start()
+        try:
+            referring(Counting(500_000), count)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert most(30) < 1.5 * most(1)
+
+
+@pytest.mark.parametrize("more", [{}, {"previous_response_id": "resp_1"}])
+def test_what_items_refer_to_is_bounded(more):
+    store = Counting(1_000_000)
+    assert referring(store, 18, **more)
+    with pytest.raises(BadRequest, match="input: expected at most 1000 responses with 20000000 bytes") as raised:
+        referring(store, 100, **more)
+    assert (raised.value.code, raised.value.param) == ("invalid_value", "input")
+
+
+def test_the_responses_that_items_refer_to_are_bounded():
+    given = [item("item_reference", id=f"msg_{n}_0") for n in range(1001)]
+
+    class Any:
+        def get(self, key):
+            token = key.rpartition("resp_")[2]
+            return json.dumps({"input": [], "response": {"output": [stored_item(f"msg_{token}_0", "x")]}}).encode()
+    with pytest.raises(BadRequest, match="input: expected at most 1000 responses"):
+        RESPONSES.parse({"model": "m", "input": given}, Options(store=Any()))
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"\xff", b"[]", b"null", b"{}", b'{"response": 1, "input": []}',

@@ -16,6 +16,7 @@ from ..checks import (CHAT_COMPLETIONS_API, MCP, Check, Parameter, an_object, ar
                       of_another_api, one_of, or_string, read, read_parameters, refused, string, text, tool_name,
                       tree, unexpected)
 
+MAX_TOOLS = 1024  # no client is known to come near it
 MAX_STOPS = 100
 MAX_STOP = 4096  # characters of a stop sequence
 BILLING = "x-anthropic-billing-header:"  # begins a system block of Claude Code that is new in each request
@@ -70,9 +71,9 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("stop_sequences", "array", f"at most {MAX_STOPS} strings of at most {MAX_STOP} characters", None,
               "honoured", "The reply ends before the first of these strings.",
               array(string(0, MAX_STOP), 0, MAX_STOPS)),
-    Parameter("tools", "array", "", None, "honoured",
+    Parameter("tools", "array", f"at most {MAX_TOOLS}", None, "honoured",
               "What the model may call. Tools that run at Anthropic are left out; one with defer_loading is shown "
-              "once a tool_reference names it.", array(an_object)),
+              "once a tool_reference names it.", array(an_object, high=MAX_TOOLS)),
     Parameter("tool_choice", "object", "auto, any, tool, none; disable_parallel_tool_use", None, "honoured",
               "Whether and which tools must be called: auto if there are tools.", _CHOICE),
     Parameter("thinking", "object", "enabled, adaptive, disabled, between_tools; display", None, "honoured",

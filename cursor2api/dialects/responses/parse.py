@@ -19,7 +19,9 @@ from ..checks import (CHAT_COMPLETIONS_API, FREE_TEXT, MCP, MODES, NO_ARGUMENTS,
                       an_object, are_parts, arguments, array, boolean, format_name, image_block, image_by_url,
                       integer, json_text, mcp_part, members, metadata, number, of_another_api, one_of, or_string,
                       read, read_parameters, refused, shown, string, text, tool_name, tree, unexpected)
-from .stored import earlier_items, keep, referred
+from .stored import Earlier, keep
+
+MAX_TOOLS = 1024
 
 
 def _background(value, path):
@@ -48,9 +50,9 @@ PARAMETERS: tuple[Parameter, ...] = (
               "There is no obfuscation.", members(include_obfuscation=boolean)),
     Parameter("max_output_tokens", "integer", "at least 1", None, "honoured",
               "The reply is cut at this many tokens; the response is then incomplete.", _limit),
-    Parameter("tools", "array", "function, custom, namespace, tool_search", [], "honoured",
+    Parameter("tools", "array", f"at most {MAX_TOOLS}: function, custom, namespace, tool_search", [], "honoured",
               "What the model may call; tools of other kinds are left out.",
-              array()),
+              array(high=MAX_TOOLS)),
     Parameter("tool_choice", "string or object", "none, auto, required, a named tool, allowed_tools", "auto",
               "honoured", "Whether and which tools must be called.",
               or_string(an_object, one_of(*MODES))),
@@ -146,7 +148,8 @@ def parse(body: dict, options: Options) -> Parsed:
 
 def _items(given: dict, options: Options) -> tuple[list[dict], list[Placed]]:
     """The items of the request, and all that the chat is made of: those of earlier responses, then its own."""
-    earlier = earlier_items(options, given["previous_response_id"])
+    stored = Earlier(options)
+    earlier = stored.items(given["previous_response_id"])
     if given["input"] is None and given["previous_response_id"] is None:
         raise BadRequest("input: required, got nothing", code="missing_required_parameter", param="input")
     own = given["input"] or []
@@ -156,7 +159,7 @@ def _items(given: dict, options: Options) -> tuple[list[dict], list[Placed]]:
     for i, item in enumerate(own):
         kind = _kind(item, f"input[{i}]")
         if kind == "item_reference":
-            item = referred(options, read(item, f"input[{i}]", "id", text))
+            item = stored.referred(read(item, f"input[{i}]", "id", text))
             kind = item["type"]
         placed.append((item, kind, f"input[{i}]"))
     return [item for item, _, _ in placed[len(earlier):]], placed
@@ -306,26 +309,26 @@ def _tools(tools: list, items: list[Placed]) -> tuple[tuple[Tool, ...], dict[str
     """The tools as the model is shown them, as their caller knows them, and what is left out: Codex offers some of
     OpenAI's own in each request, other ones must not be all."""
     found: dict[Declared, Tool] = {}
-    left_out: tuple[str, ...] = ()
+    left_out: list[str] = []
     refusal: BadRequest | None = None
     for tool, path, namespace, about in _one_by_one(tools, items):
         kind = tool["type"]
         if kind in _CHOSEN or kind == "tool_search" and tool.get("execution") == "client" and not namespace:
             found |= _tool(tool, path, namespace, about)
         elif _MAY_BE_ALONE.fullmatch(kind):
-            left_out += f"{path}: {kind}",
+            left_out.append(f"{path}: {kind}")
         else:
-            left_out += path,
+            left_out.append(path)
             refusal = refusal or unexpected(f"{path}.type", "function, custom, namespace or tool_search", kind,
                                             "unsupported_value")
     if refusal and not found:
         raise refusal
-    left_out += tuple(f"{path}.format" for tool, path in _offered(tools, items) if _grammar(tool))
+    left_out += [f"{path}.format" for tool, path in _offered(tools, items) if _grammar(tool)]
     count = Counter(declared.name for declared in found)
     named = {declared.name if count[declared.name] == 1 or not declared.namespace
              else f"{declared.namespace}.{declared.name}": (declared, tool) for declared, tool in found.items()}
     return (tuple(replace(tool, name=name) for name, (_, tool) in named.items()),
-            {name: declared for name, (declared, _) in named.items()}, left_out)
+            {name: declared for name, (declared, _) in named.items()}, tuple(left_out))
 
 
 def _offered(tools: list, items: list[Placed]) -> Iterator[tuple[object, str]]:
@@ -381,21 +384,25 @@ def _tool_choice(value: str | dict, declared: dict[str, Declared]) -> ToolChoice
         chosen = [one for one in chosen if one[0].get("type") in _CHOSEN] or chosen
     else:
         mode, chosen = "required", [({**value, "type": "function"} if kind == "tool" else value, path)]
-    names = {name: None for tool, inner in chosen for name in _chosen(tool, inner, declared)}
+    known: dict[tuple[str | None, str], list[str]] = {}  # shown names by (namespace or None for any, name)
+    for name, tool in declared.items():
+        for namespace in (None, tool.namespace):
+            known.setdefault((namespace, tool.name), []).append(name)
+    wanted = dict.fromkeys(_chosen(tool, inner, known) for tool, inner in chosen)
+    names = {name: None for one in wanted for name in known[one]}
     if mode == "required" and not declared:
         raise unexpected(path, "none or auto, as there are no tools", mode)
     return ToolChoice(mode if declared else "none", tuple(names))
 
 
-def _chosen(value: dict, path: str, declared: dict[str, Declared]) -> list[str]:
-    """The names by which the model knows a tool that its caller names."""
+def _chosen(value: dict, path: str, known: dict[tuple[str | None, str], list[str]]) -> tuple[str | None, str]:
+    """The key in `known` of what its caller names."""
     kind = read(value, path, "type", text)
     if kind not in _CHOSEN:
         raise unexpected(f"{path}.type", "function or custom", kind, "unsupported_value")
     name, namespace = read(value, path, "name", text), read(value, path, "namespace", text, None)
-    if found := [known for known, tool in declared.items()
-                 if tool.name == name and namespace in (None, tool.namespace)]:
-        return found
+    if (namespace, name) in known:
+        return namespace, name
     raise BadRequest(f"{path}.name: expected the name of one of the tools, got {shown(name)}",
                      code="invalid_value", param="tool_choice")
 

@@ -25,36 +25,72 @@ def keep(options: Options, items: list[dict], id: str, response: str) -> None:
     options.store.put(_key(options.caller, id), data.encode(), options.store_s)
 
 
-def earlier_items(options: Options, id: str | None) -> list[dict]:
-    """All items that came before a request that goes on from the response `id`, oldest first. Raises
-    BadRequest."""
-    records, size, at = [], 0, id
-    while at is not None:
-        data = _data(options, at)
-        size += len(data or b"")
-        if len(records) >= MOST or size > LONGEST:
-            raise BadRequest(f"previous_response_id: expected at most {MOST} responses with {LONGEST} bytes "
-                             "before this one, got more", code="invalid_value", param="previous_response_id")
-        record = _read(data)
-        if record is None:
-            raise BadRequest(f"Previous response with id {at[:100]!r} not found.",
-                             code="previous_response_not_found", param="previous_response_id")
-        if record["response"]["status"] == "failed":
-            raise BadRequest(f"Previous response with id {at[:100]!r} failed and cannot be continued.",
-                             code="invalid_value", param="previous_response_id")
-        records.append(record)
-        at = record["response"]["previous_response_id"]
-    return [item for record in reversed(records) for item in (*record["input"], *record["response"]["output"])]
+class Earlier:
+    """The earlier items that one request is made of. They all share one limit of bytes, and each record is read
+    once."""
+
+    def __init__(self, options: Options):
+        self._options = options
+        self._left = LONGEST
+        self._records: dict[str, dict | None] = {}
+        self._items: dict[str, dict[str, dict]] = {}  # by the id of their response, then by their own
+
+    def items(self, id: str | None) -> list[dict]:
+        """All items that came before a request that goes on from the response `id`, oldest first. Raises
+        BadRequest."""
+        records, at = [], id
+        while at is not None:
+            if len(records) >= MOST:
+                raise _too_many("previous_response_id")
+            record = self._record(at, "previous_response_id")
+            if record is None:
+                raise BadRequest(f"Previous response with id {at[:100]!r} not found.",
+                                 code="previous_response_not_found", param="previous_response_id")
+            if record["response"]["status"] == "failed":
+                raise BadRequest(f"Previous response with id {at[:100]!r} failed and cannot be continued.",
+                                 code="invalid_value", param="previous_response_id")
+            records.append(record)
+            at = record["response"]["previous_response_id"]
+        return [item for record in reversed(records) for item in _items(record)]
+
+    def referred(self, id: str) -> dict:
+        """The stored item of this id. It counts each time, as the prompt has it each time. Raises BadRequest, 404
+        if there is none."""
+        found = _ITEM.fullmatch(id)
+        item = self._by_id(f"resp_{found[1]}").get(id) if found else None
+        if item is None:
+            raise BadRequest(f"Item with id {id[:100]!r} not found.", status=404, param="input")
+        self._count(len(json.dumps(item)), "input")
+        return item
+
+    def _by_id(self, id: str) -> dict[str, dict]:
+        if id not in self._items:
+            record = self._record(id, "input")
+            self._items[id] = {item["id"]: item for item in reversed(_items(record))} if record else {}
+        return self._items[id]
+
+    def _record(self, id: str, param: str) -> dict | None:
+        if id not in self._records:
+            if len(self._records) >= MOST:
+                raise _too_many(param)
+            data = _data(self._options, id)
+            self._count(len(data or b""), param)
+            self._records[id] = _read(data)
+        return self._records[id]
+
+    def _count(self, size: int, param: str) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise _too_many(param)
 
 
-def referred(options: Options, id: str) -> dict:
-    """The stored item of this id. Raises BadRequest 404."""
-    found = _ITEM.fullmatch(id)
-    record = _record(options, f"resp_{found[1]}") if found else None
-    for item in (*record["input"], *record["response"]["output"]) if record else ():
-        if item["id"] == id:
-            return item
-    raise BadRequest(f"Item with id {id[:100]!r} not found.", status=404, param="input")
+def _too_many(param: str) -> BadRequest:
+    return BadRequest(f"{param}: expected at most {MOST} responses with {LONGEST} bytes before this one, got more",
+                      code="invalid_value", param=param)
+
+
+def _items(record: dict) -> list[dict]:
+    return record["input"] + record["response"]["output"]
 
 
 def _key(caller: str, id: str) -> str:
