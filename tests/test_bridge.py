@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -187,6 +188,52 @@ def test_a_thread_that_cannot_start_costs_one_lease_only(thread, monkeypatch):
             bridge = pool.submit(bridges.lease).result(60)
         bridges.release(bridge)
         assert not bridges._leases
+
+
+def test_a_bridge_that_is_replaced_waits_for_the_other_workers_and_ends(tmp_path):
+    with made(tmp_path) as old, made(tmp_path) as new:
+        first = old.lease()
+        old.release(first)
+        found = new.lease()
+        assert found.id == first.id
+        old.retire()
+        old.release(late := old.lease())
+        assert late is first, "its own chats need no bridge more"
+        with ThreadPoolExecutor(1) as pool:
+            close = pool.submit(old.close, 600)
+            assert until(lambda: old._closed) and not first.gone.wait(1) and not close.done()
+            new.release(found)
+            close.result(60)
+        assert first.gone.is_set()
+
+
+def test_a_bridge_that_starts_when_its_worker_is_replaced_is_not_shared(tmp_path):
+    with made(tmp_path) as bridges:
+        start, starting, go = bridges._start, threading.Event(), threading.Event()
+
+        def held(*args):
+            starting.set()
+            assert go.wait(60)
+            return start(*args)
+        bridges._start = held
+        with ThreadPoolExecutor(1) as pool:
+            lease = pool.submit(bridges.lease)
+            assert starting.wait(60)
+            bridges.retire()
+            go.set()
+            bridges.release(lease.result(60))
+        assert until(lambda: not bridges.found())
+
+
+def test_a_bridge_that_was_withdrawn_just_now_is_not_used(tmp_path):
+    with made(tmp_path) as old, made(tmp_path) as new:
+        old.release(first := old.lease())
+        new.release(found := new.lease())
+        first.retire()
+        assert not new._begin(found, "") and not new._using
+        assert new._begin(found, first.id), "an agent that waits in it may go on"
+        new._leases += 1
+        new.release(found)
 
 
 def test_a_bridge_that_is_never_ready_is_given_up():

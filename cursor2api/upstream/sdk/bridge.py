@@ -17,8 +17,9 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ...config import ConfigError
@@ -74,7 +75,7 @@ class Bridge:
         """Returns when it is ready. Raises UpstreamError."""
         self.id, self.asked, self.gone = uuid.uuid4().hex, False, threading.Event()
         self._ended = ended
-        self._place, self.shared, self._retired = place, bool(place), False
+        self._place, self.shared = place, bool(place)
         self._notice, notice = None, []
         if place:
             self._notice, notice = place.new(self.id), ["--notice", str(place.notice(self.id))]
@@ -126,12 +127,11 @@ class Bridge:
             os.close(notice)
 
     def usable(self, id: str) -> bool:
-        """Whether a new use of it may begin, if it has to be the one of this `id`."""
-        return not self.gone.is_set() and (id == self.id or not self._retired)
+        """Whether a new use of it may begin in this process, which ends it only after its own uses."""
+        return not self.gone.is_set()
 
     def retire(self) -> None:
-        """From now on nobody, in this process or another, begins to use it."""
-        self._retired = True
+        """From now on no other process begins to use it."""
         if self.shared:
             self._place.withdraw(self.id)
 
@@ -204,7 +204,7 @@ class Bridges:
         self._not_before = 0.0
         self._timer: threading.Timer | None = None
         self._kept_at = 0.0  # when agents were last seen to wait in the bridge, in unix seconds
-        self._closed = False
+        self._retiring = self._closed = False
 
     def share(self, folder: Path | None) -> None:
         """From now on there is one bridge for all who have this folder."""
@@ -225,7 +225,7 @@ class Bridges:
                 bridge = future.result()
                 if id and bridge.id != id:
                     raise _gone()
-                if self._begin(bridge):
+                if self._begin(bridge, id):
                     return bridge
                 time.sleep(LOOK_S)
         except BaseException:
@@ -253,7 +253,8 @@ class Bridges:
         self._failures = 0
 
     def retire(self) -> None:
-        """From now on nobody begins to use this process's bridge."""
+        """From now on no other process begins to use this process's bridge, also one that is still starting."""
+        self._retiring = True
         if own := self._own():
             own.retire()
 
@@ -265,12 +266,12 @@ class Bridges:
                 self._timer.cancel()
         self.retire()
         end = time.monotonic() + seconds
-        while (own := self._own()) and self._last_use(own) is None and time.monotonic() < end:
+        while (own := self._own()) and self._in_use(own) and time.monotonic() < end:
             time.sleep(LOOK_S)
         self._finish(future)
 
-    def _begin(self, bridge: Bridge | Found) -> bool:
-        """Counts a lease of this bridge; False if it is just ending."""
+    def _begin(self, bridge: Bridge | Found, id: str) -> bool:
+        """Counts a lease of this bridge; False if it is just ending, or its own worker has just retired it."""
         with self._lock:
             if bridge.id not in self._using:
                 try:
@@ -280,6 +281,10 @@ class Bridges:
                 except OSError as error:  # its folder has gone: the others have it no more either
                     log.warning("the use of the SDK's bridge cannot be told: %s", error)
                     self._using[bridge.id] = [0, None]
+                if type(bridge) is Found and not bridge.usable(id):
+                    if (file := self._using.pop(bridge.id)[1]) is not None:
+                        os.close(file)
+                    return False
             self._using[bridge.id][0] += 1
             return True
 
@@ -327,6 +332,8 @@ class Bridges:
             log.info("the SDK's bridge has started" if type(bridge) is Bridge else
                      "the SDK's bridge is another worker's")
             future.set_result(bridge)
+            if self._retiring:
+                self.retire()
 
     def _ended(self, bridge: Bridge) -> None:
         if not bridge.asked:
@@ -346,15 +353,20 @@ class Bridges:
         found = future and future.done() and not future.exception() and future.result()
         return found if type(found) is Bridge and not found.gone.is_set() else None
 
-    def _last_use(self, own: Bridge) -> float | None:
-        """When its last use by any worker ended, in unix seconds; None while it is in use."""
-        if not own.shared:
-            return None if own.id in self._using else 0.0
-        try:
-            with self._place.unused(own.id) as last:
-                return last
-        except OSError:
-            return 0.0
+    @contextmanager
+    def _last_use(self, own: Bridge) -> Iterator[float | None]:
+        """When its last use by any worker ended, in unix seconds, and none begins meanwhile; None while it is in
+        use."""
+        with ExitStack() as stack:
+            last = None if own.id in self._using else 0.0
+            if own.shared:
+                with suppress(OSError):
+                    last = stack.enter_context(self._place.unused(own.id))
+            yield last
+
+    def _in_use(self, own: Bridge) -> bool:
+        with self._last_use(own) as last:
+            return last is None
 
     def _look(self) -> None:
         """Ends this process's bridge if nobody has needed it for so long; else looks again later."""
@@ -367,13 +379,13 @@ class Bridges:
             if not own:
                 return
             if kept:
-                self._kept_at, last = time.time(), None
-            elif (last := self._last_use(own)) is not None:
-                last = max(last, self._kept_at)  # whoever took the last agent that waited may not use it yet
-            left = self._idle if last is None else last + self._idle - time.time()
-            if left > 0:
-                return self._set_timer(min(left, self._idle))
-            own.retire()
+                self._kept_at = time.time()
+            with self._last_use(own) as last:
+                # Whoever took the last agent that waited may not use it yet.
+                left = self._idle if last is None else max(last, self._kept_at) + self._idle - time.time()
+                if left > 0:
+                    return self._set_timer(min(left, self._idle))
+                own.retire()  # while no other worker can begin to use it
             future, self._current = self._current, None
         log.info("the SDK's bridge is ended: nobody has needed it for %g s", self._idle)
         self._finish(future)
