@@ -220,7 +220,7 @@ def test_every_text_of_the_page_and_of_the_reference_has_its_chinese():
     for row in (row for dialect in ABOUT["dialects"] for row in dialect["parameters"]):
         texts |= {row["effect"], row["what"]} | (
             {row["range"]} if re.search(r"\b(at|to|of|or|an?|named)\b", row["range"]) else set())
-    texts |= {sentence for client in CLIENTS for sentence in (*client.turn_off, *client.notes)}
+    texts |= {sentence for client in CLIENTS for sentence in (*client.turn_off, *client.cannot)}
     assert set(json.loads((STATIC / "words/zh.json").read_text())) == texts
     first, chat = {}, {}
     for path in STATIC.glob("*.js"):
