@@ -294,14 +294,11 @@ def test_only_the_newest_five_images_leave_and_a_mark_stands_for_the_others():
 
 
 def test_the_tools_that_are_allowed_are_found_in_linear_time():
-    def seconds(count):
-        tools = tuple(Tool(f"f{n}", "", {}) for n in range(count))
-        chat = Chat("m", (), tools=tools, tool_choice=ToolChoice("auto", tuple(tool.name for tool in tools)))
-        start = time.process_time()
-        assert shown_tools(chat) == tools
-        return time.process_time() - start
-    few, many = (min(seconds(count) for _ in range(3)) for count in (2000, 8000))
-    assert many < 8 * few, "four times as many are four times the work"
+    tools = tuple(Tool(f"f{n}", "", {}) for n in range(40_000))
+    chat = Chat("m", (), tools=tools, tool_choice=ToolChoice("auto", tuple(tool.name for tool in tools)))
+    start = time.process_time()
+    assert shown_tools(chat) == tools
+    assert time.process_time() - start < 3, "each tool was looked for among all others, which takes half a minute"
 
 
 def test_a_long_history_is_planned_in_linear_time():
