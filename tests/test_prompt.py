@@ -298,7 +298,7 @@ def test_the_tools_that_are_allowed_are_found_in_linear_time():
     chat = Chat("m", (), tools=tools, tool_choice=ToolChoice("auto", tuple(tool.name for tool in tools)))
     start = time.process_time()
     assert shown_tools(chat) == tools
-    assert time.process_time() - start < 3, "each tool was looked for among all others, which takes half a minute"
+    assert time.process_time() - start < 3, "each tool was looked for among all others, for some seconds more"
 
 
 def test_a_long_history_is_planned_in_linear_time():
