@@ -365,6 +365,7 @@ def are_parts(value: object, kinds: Collection[str]) -> bool:
     return not types or all(isinstance(kind, str) for kind in types) and not {*types}.isdisjoint(kinds)
 
 
+MAX_TOOLS = 1024  # of a request, where the API itself states no bound
 MCP = ("audio", "resource", "resource_link")  # kinds of parts in an MCP tool's result that no API has
 
 

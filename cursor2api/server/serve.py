@@ -1,7 +1,5 @@
 """The only path of a chat, in every dialect: its body is parsed, its replies are opened, and their events leave
 as a stream or as one body. What is refused before the first byte is raised as an ApiError.
-
-The rooms below read no clock and make no ids: they are told them from here.
 """
 
 import json

@@ -11,12 +11,11 @@ from itertools import chain
 from ...chat import Chat, Format, Image, Message, Tool, ToolChoice, WholeCall
 from ...errors import BadRequest
 from .. import Options, Parsed
-from ..checks import (CHAT_COMPLETIONS_API, MCP, Check, Parameter, an_object, are_parts, array, boolean, distinct,
-                      either, image_block, integer, json_text, mcp_part, member, members, nothing, number,
-                      of_another_api, one_of, or_string, read, read_parameters, refused, string, text, tool_name,
-                      tree, unexpected)
+from ..checks import (CHAT_COMPLETIONS_API, MAX_TOOLS, MCP, Check, Parameter, an_object, are_parts, array,
+                      boolean, distinct, either, image_block, integer, json_text, mcp_part, member, members,
+                      nothing, number, of_another_api, one_of, or_string, read, read_parameters, refused, string,
+                      text, tool_name, tree, unexpected)
 
-MAX_TOOLS = 1024  # no client is known to come near it
 MAX_STOPS = 100
 MAX_STOP = 4096  # characters of a stop sequence
 BILLING = "x-anthropic-billing-header:"  # begins a system block of Claude Code that is new in each request

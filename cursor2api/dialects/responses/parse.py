@@ -15,13 +15,12 @@ from functools import partial
 from ...chat import Chat, Format, Image, Message, Tool, ToolChoice, WholeCall
 from ...errors import BadRequest
 from .. import Options, Parsed
-from ..checks import (CHAT_COMPLETIONS_API, FREE_TEXT, MCP, MODES, NO_ARGUMENTS, NO_LIMIT, THINKING, Parameter,
-                      an_object, are_parts, arguments, array, boolean, format_name, image_block, image_by_url,
-                      integer, json_text, mcp_part, members, metadata, number, of_another_api, one_of, or_string,
-                      read, read_parameters, refused, shown, string, text, tool_name, tree, unexpected)
+from ..checks import (CHAT_COMPLETIONS_API, FREE_TEXT, MAX_TOOLS, MCP, MODES, NO_ARGUMENTS, NO_LIMIT, THINKING,
+                      Parameter, an_object, are_parts, arguments, array, boolean, format_name, image_block,
+                      image_by_url, integer, json_text, mcp_part, members, metadata, number, of_another_api,
+                      one_of, or_string, read, read_parameters, refused, shown, string, text, tool_name, tree,
+                      unexpected)
 from .stored import Earlier, keep
-
-MAX_TOOLS = 1024
 
 
 def _background(value, path):
